@@ -2,6 +2,9 @@
 
 The inventory is the topology: the lab starts what it lists, at the addresses it lists. Traps of running
 systemd and kubelets in containers are explained where they are avoided.
+
+KUBEWRIGHT_LAB, a number from 0 to 255 (default 0), lets several labs live on one machine: each has names,
+a network and a key of its own, and its inventory has addresses in 10.198.NUMBER.0/24.
 """
 
 from __future__ import annotations
@@ -19,16 +22,18 @@ from pathlib import Path
 from lab.shell import LabError, run, say, step
 
 ROOT = Path(__file__).parent.parent
-STATE = ROOT / ".lab"
+NUMBER = int(os.environ.get("KUBEWRIGHT_LAB") or 0)
+PREFIX = f"kubewright-{NUMBER}-" if NUMBER else "kubewright-"
+STATE = ROOT / (f".lab-{NUMBER}" if NUMBER else ".lab")
 KEY = STATE / "id_ed25519"
 KNOWN_HOSTS = STATE / "known_hosts"
 
-LABEL = "kubewright.lab=1"
-NETWORK = "kubewright-lab"
-SUBNET = "10.198.0.0/24"
-GATEWAY = "10.198.0.1"
-ORIGIN = "kubewright-origin"
-ORIGIN_ADDRESS = "10.198.0.2"
+LABEL = f"kubewright.lab={NUMBER}"
+NETWORK = f"{PREFIX}lab"
+SUBNET = f"10.198.{NUMBER}.0/24"
+GATEWAY = f"10.198.{NUMBER}.1"
+ORIGIN = f"{PREFIX}origin"
+ORIGIN_ADDRESS = f"10.198.{NUMBER}.2"
 ORIGIN_NAME = "origin.lab"
 FREE_ADDRESSES = {str(address) for address in ipaddress.ip_network(SUBNET).hosts()} - {
     GATEWAY,
@@ -49,7 +54,7 @@ class Host:
     @property
     def container(self) -> str:
         """The container's name."""
-        return f"kubewright-{self.name}"
+        return f"{PREFIX}{self.name}"
 
 
 def podman(*words: str | Path, check: bool = True, timeout: float = 300) -> str:
@@ -131,7 +136,7 @@ def ensure_key() -> str:
     """Make the lab's SSH key; return the public part."""
     STATE.mkdir(exist_ok=True)
     if not KEY.exists():
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kubewright-lab", "-f", KEY])
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", NETWORK, "-f", KEY])
     return KEY.with_suffix(".pub").read_text()
 
 
@@ -215,7 +220,7 @@ def up(inventory: Path, node_image: Path, origin_image: Path, content: Path) -> 
 def remove(names: list[str]) -> None:
     """Remove the containers of some hosts, with their disks."""
     for name in names:
-        container = f"kubewright-{name}"
+        container = f"{PREFIX}{name}"
         podman("rm", "--force", "--ignore", "--time", "0", container)
         podman("volume", "rm", "--force", *(f"{container}-{volume}" for volume in VOLUMES), check=False)
 
@@ -233,8 +238,9 @@ def clean() -> None:
     podman("network", "rm", "--force", NETWORK, check=False)
     images = podman("images", "--format", "{{.Repository}}:{{.Tag}}").split()
     ours = [image for image in images if image.startswith("localhost/kubewright-lab-")]
-    if ours:
-        podman("rmi", "--force", *ours)
+    for image in ours:
+        # It stays where another lab of this machine uses it.
+        podman("rmi", image, check=False)
     shutil.rmtree(STATE, ignore_errors=True)
     counts = f"{len(containers)} containers, {len(volumes)} volumes, {len(ours)} images"
     say(f"Removed {counts}, the network and the key")

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from ansible_collections.kubewright.cluster.plugins.module_utils._durable import is_full, sync
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 
 # Moves a finished file or folder to its name. A parameter because the security label of SELinux, which goes
@@ -262,7 +263,7 @@ def _make_folder(folder: str, planned: Plan, place: Place) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(os.path.dirname(folder))
+    sync(os.path.dirname(folder))
 
 
 def _write(path: str, content: bytes, mode: int, owner: Owner, place: Place) -> None:
@@ -279,7 +280,7 @@ def _write(path: str, content: bytes, mode: int, owner: Owner, place: Place) -> 
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    _sync(os.path.dirname(path))
+    sync(os.path.dirname(path))
 
 
 def _set_attributes(path: str, mode: int, owner: Owner) -> None:
@@ -292,26 +293,17 @@ def _set_attributes(path: str, mode: int, owner: Owner) -> None:
     os.chmod(path, mode)
 
 
-def _sync(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
 def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise KubewrightError(
             "A file or folder cannot be brought into its wanted state",
             where=path,
             why=error.strerror or str(error),
             remedy="Free some space there; what is there is whole, and the next run goes on from here"
-            if full
+            if is_full(error)
             else "Correct the cause and run the task again; it goes on from here",
         ) from error
 

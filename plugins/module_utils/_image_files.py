@@ -19,7 +19,6 @@ gets it.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import glob
 import os
@@ -30,6 +29,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.kubewright.cluster.plugins.module_utils._durable import (
+    installing,
+    make_folder,
+    switch,
+    sync,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import (
     CommandError,
     KubewrightError,
@@ -172,7 +177,7 @@ class Installer:
         self.pulled = False
 
     def apply(self, wanted: Wanted, planned: Plan) -> None:
-        try:
+        with installing(f"{wanted.name} {wanted.version}", wanted.home):
             if planned.copy or planned.clean:
                 with self._alone():
                     self._clean(wanted)
@@ -180,15 +185,7 @@ class Installer:
                         self._copy(wanted)
             # Last, so that a link never leads to something that is not there, and a killed run has work left.
             for link, target in planned.switch.items():
-                _switch(link, target)
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise KubewrightError(
-                f"{wanted.name} {wanted.version} cannot be installed",
-                where=str(error.filename or wanted.home),
-                why=error.strerror or str(error),
-                remedy="Free some space there; nothing half-made was left" if full else "",
-            ) from error
+                switch(link, target)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -245,18 +242,18 @@ class Installer:
 
     def _copy(self, wanted: Wanted) -> None:
         self._ensure_image(wanted)
-        os.makedirs(wanted.home, mode=0o755, exist_ok=True)
+        make_folder(wanted.home)
         with self._mounted(wanted) as root:
             part = tempfile.mkdtemp(prefix=f"{wanted.version}{PART}", dir=wanted.home)
             try:
                 for path, name in wanted.files.items():
                     _copy_program(_resolve(root, path, wanted.image), os.path.join(part, name))
                 os.chmod(part, 0o755)
-                _sync(part)
+                sync(part)
                 _settle(part, wanted)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
-            _sync(wanted.home)
+            sync(wanted.home)
 
     def _ensure_image(self, wanted: Wanted) -> None:
         if wanted.image in self._ctr(wanted.namespace, "list", "--quiet").split():
@@ -327,27 +324,7 @@ def _settle(part: str, wanted: Wanted) -> None:
         return
     for name in os.listdir(part):
         os.replace(os.path.join(part, name), os.path.join(wanted.folder, name))
-    _sync(wanted.folder)
-
-
-def _switch(link: str, target: str) -> None:
-    """Let the link lead to the target, with no moment at which it is missing."""
-    os.makedirs(os.path.dirname(link), mode=0o755, exist_ok=True)
-    # A fixed name, so that what a killed run left here is replaced by the next.
-    new = f"{link}.kubewright-new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
-    os.symlink(target, new)
-    os.replace(new, link)
-    _sync(os.path.dirname(link))
-
-
-def _sync(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(wanted.folder)
 
 
 def diff(wanted: Wanted, state: State) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,6 @@ PRIVATE to the collection: this interface can change in any release.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import glob
 import json
@@ -25,6 +24,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.kubewright.cluster.plugins.module_utils._durable import (
+    installing,
+    make_folder,
+    switch,
+    sync,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._fetch import (
     Fetcher,
@@ -205,29 +210,21 @@ def _present(link: str, replace: bool) -> str | None:
 
 def apply(artefact: Artefact, planned: Plan, fetcher: Fetcher) -> State:
     """Do what the plan says and return the state after it."""
-    try:
+    with installing(f"{artefact.name} {artefact.version}", artefact.home):
         if planned.install or planned.clean:
             with _work_folder(artefact.home) as work:
                 if planned.install:
                     _install(artefact, fetcher, work)
         state = observe(artefact)
         for link, target in plan(artefact, state).switch.items():
-            _switch(link, target)
+            switch(link, target)
         return observe(artefact)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise KubewrightError(
-            f"{artefact.name} {artefact.version} cannot be installed",
-            where=str(error.filename or artefact.home),
-            why=error.strerror or str(error),
-            remedy="Free some space there; nothing half-made was left" if full else "",
-        ) from error
 
 
 @contextlib.contextmanager
 def _work_folder(home: str) -> Iterator[str]:
     """A new folder on the file system of `home`, for one run at a time; what killed runs left is removed."""
-    _make_folder(home)
+    make_folder(home)
     lock = os.open(home, os.O_RDONLY)
     try:
         try:
@@ -254,7 +251,7 @@ def _install(artefact: Artefact, fetcher: Fetcher, work: str) -> None:
     actual = fetcher.download(artefact.url, download, checksum.algorithm)
     verify(download, artefact.url, checksum, expected, actual)
 
-    _make_folder(content)
+    make_folder(content)
     if artefact.is_archive:
         if not unpack(download, content, strip=artefact.strip, include=artefact.include):
             raise KubewrightError(
@@ -266,7 +263,7 @@ def _install(artefact: Artefact, fetcher: Fetcher, work: str) -> None:
         binary = os.path.join(content, artefact.binary_name or file_name(artefact.url))
         os.rename(download, binary)
         os.chmod(binary, artefact.mode)
-        _sync(binary)
+        sync(binary)
     for link in find_links(artefact, content):
         _present(link, artefact.replace)
 
@@ -280,41 +277,13 @@ def _install(artefact: Artefact, fetcher: Fetcher, work: str) -> None:
             },
             stream,
         )
-    _sync(marker)
+    sync(marker)
     for folder, _folders, _files in os.walk(content):
-        _sync(folder)
+        sync(folder)
     if os.path.lexists(artefact.folder):
         os.rename(artefact.folder, os.path.join(work, "old"))
     os.rename(content, artefact.folder)
-    _sync(artefact.home)
-
-
-def _make_folder(path: str) -> None:
-    """Make a folder, and those above it, that everyone can read, whatever the umask."""
-    if not os.path.isdir(path):
-        _make_folder(os.path.dirname(path))
-        os.mkdir(path)
-        os.chmod(path, 0o755)
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _switch(link: str, target: str) -> None:
-    """Let the link lead to the target, with no moment at which it is missing."""
-    _make_folder(os.path.dirname(link))
-    # A fixed name, so that what a killed run left here is replaced by the next.
-    new = f"{link}.kubewright-new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
-    os.symlink(target, new)
-    os.replace(new, link)
-    _sync(os.path.dirname(link))
+    sync(artefact.home)
 
 
 def diff(artefact: Artefact, before: State, after: State, planned: Plan) -> dict[str, dict[str, Any]]:

@@ -39,6 +39,15 @@ def holder_of_vip() -> str:
     return ""
 
 
+def load_balancing() -> str:
+    """Say who holds the virtual IP, who this machine thinks holds it, and what each HAProxy thinks of the servers."""
+    servers = "echo 'show servers state' | socat - /run/haproxy/admin.sock; journalctl -u keepalived -n 8 --no-pager"
+    return "\n".join(
+        [f"virtual IP on {holder_of_vip()}", run("ip", "neigh", "show", VIP, check=False)]
+        + [run("podman", "exec", f"kubewright-{host}", "sh", "-c", servers, check=False) for host in ADDRESSES]
+    )
+
+
 def cluster_is_whole() -> bool:
     """Tell whether every node is ready, and every API server serves on its own address."""
     return len(nodes_ready("cp1")) == 5 and all(
@@ -63,13 +72,14 @@ def test_api_goes_on(host: str, fault: Fault, notes: Notes) -> None:
             lost = time.monotonic()
             time.sleep(fault.limit + 6)
             outage = probe.outage(begun)
+            seen = load_balancing()
             if EVERYTHING or (host, fault.name) in WITH_A_WORKER:
                 add_a_worker(host)
     figure = (
         f"{host} {fault.name}{' (held the VIP)' if held else ''}: API answered again after {outage:.1f} s"
     )
     notes.add(f"{figure}, {len(probe.failed)} of {len(probe.failed) + len(probe.answered)} requests failed")
-    assert outage - (lost - begun) <= fault.limit, probe.failed
+    assert outage - (lost - begun) <= fault.limit, f"{seen}\n{probe.failed}"
 
 
 def add_a_worker(lost: str) -> None:

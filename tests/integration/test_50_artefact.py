@@ -55,6 +55,6 @@ def test_artefact_holds_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
     unwanted = [
         name
         for name in names
-        if name.startswith((".lab/", ".ansible/", ".git/", "tests/output/")) or "__pycache__" in name
+        if name.startswith((".lab", ".ansible/", ".git/", "tests/output/")) or "__pycache__" in name
     ]
     assert not unwanted
