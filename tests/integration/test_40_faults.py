@@ -27,7 +27,6 @@ from probe import Probe
 EVERYTHING = bool(os.environ.get("KUBEWRIGHT_ALL_FAULTS"))
 WITH_A_WORKER = [("cp1", "killed"), ("cp2", "cut off"), ("cp3", "paused")]
 
-# The whole table is for soak: cp3 cut off right after cp2 was mended took 10.9 s once, which is not understood yet.
 CASES = [(host, name) for name in FAULTS for host in ADDRESSES] if EVERYTHING else WITH_A_WORKER
 
 
@@ -44,7 +43,10 @@ def load_balancing() -> str:
     servers = "echo 'show servers state' | socat - /run/haproxy/admin.sock; journalctl -u keepalived -n 8 --no-pager"
     return "\n".join(
         [f"virtual IP on {holder_of_vip()}", run("ip", "neigh", "show", VIP, check=False)]
-        + [run("podman", "exec", f"kubewright-{host}", "sh", "-c", servers, check=False) for host in ADDRESSES]
+        + [
+            run("podman", "exec", f"kubewright-{host}", "sh", "-c", servers, check=False)
+            for host in ADDRESSES
+        ]
     )
 
 

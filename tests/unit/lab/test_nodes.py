@@ -258,7 +258,7 @@ def test_clean_removes_what_is_ours_and_nothing_else(state: Path, monkeypatch: p
         "podman rm --force --ignore --time 0 kubewright-cp1 kubewright-origin"
     ]
     assert podman.starting("podman volume rm") == ["podman volume rm --force kubewright-cp1-etcd"]
-    assert podman.starting("podman rmi") == [f"podman rmi --force {ours}"]
+    assert podman.starting("podman rmi") == [f"podman rmi {ours}"]
     assert podman.starting("podman network rm") == [f"podman network rm --force {nodes.NETWORK}"]
     # Only what carries the lab's label is looked at.
     for call in (*podman.starting("podman ps"), *podman.starting("podman volume ls")):
