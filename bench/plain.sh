@@ -12,7 +12,7 @@
 #   - It ends where site.yml ends: every control plane serves, with its static pods ready. The serving certificates of
 #     the kubelets are approved, unread and once; whoever wants that checked, and for later nodes, runs the approver.
 #   - What it lacks is what a playbook is for: it looks at nothing beforehand, refuses nothing, cannot be run twice,
-#     cannot grow or repair a cluster, leaves neither the approver nor etcd's tools behind, and knows one distribution.
+#     cannot grow or repair a cluster, leaves no approver behind, and knows one distribution.
 #
 # bench/run sets: CONTROL_PLANES and WORKERS (NAME=ADDRESS ...), CLUSTER, ENDPOINT, PORT, VERSION, PAUSE, CONTAINERD,
 # RUNC, PACKAGES, RELEASES, MIRRORS (REGISTRY=URL ...), FLANNEL (the manifest that the role kube_network applies),
@@ -125,7 +125,7 @@ $(for host in "${control_planes[@]}"; do [ "$host" = "$1" ] || echo "        ${h
 TEXT
 }
 
-# One visit: packages, containerd, kernel settings, and on a control plane the load balancer and the images.
+# One visit: packages, containerd, kernel settings; on a control plane the load balancer, images and etcd's tools too.
 prepare() {
     local host=$1 role=$2 name
     {
@@ -238,7 +238,15 @@ wait "$runtime"
 
 # `kubeadm init` and `join` would pull them too, but one control plane after the other.
 if [ "$role" != worker ]; then
-    kubeadm config images list --kubernetes-version="v$VERSION" | xargs -P 8 -n 1 crictl pull --quiet >/dev/null
+    images=$(kubeadm config images list --kubernetes-version="v$VERSION")
+    xargs -P 8 -n 1 crictl pull <<<"$images" >/dev/null
+    # The tools of the etcd that runs, out of its own image.
+    etcd=$(grep /etcd: <<<"$images")
+    tools=$(mktemp -d)
+    ctr --namespace k8s.io images mount "$etcd" "$tools" >/dev/null
+    install -m 0755 "$tools/usr/local/bin/etcdctl" "$tools/usr/local/bin/etcdutl" /usr/local/bin
+    ctr --namespace k8s.io images unmount --rm "$tools" >/dev/null
+    rmdir "$tools"
 fi
 HOST
     } | on "$host"
