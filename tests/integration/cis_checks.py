@@ -283,6 +283,13 @@ def _may(action: str) -> ClusterJudge:
 
 ETC = "/etc/kubernetes"
 API, MANAGER, SCHEDULER = "kube-apiserver", "kube-controller-manager", "kube-scheduler"
+# Configurations, results, and the addresses that host-local gave away; its empty lock file holds nothing.
+NETWORK_FILES = (
+    "/etc/cni/net.d/*.conf*",
+    "/var/lib/cni/results/*",
+    "/var/lib/cni/networks/*/[0-9]*",
+    "/var/lib/cni/networks/*/last_reserved_ip*",
+)
 PLUGINS, DISABLED = "enable-admission-plugins", "disable-admission-plugins"
 
 CONTROL_PLANE = [
@@ -313,12 +320,12 @@ CONTROL_PLANE = [
     Check(
         "1.1.9",
         "mode of the pod network's files",
-        _mode(0o600, "/etc/cni/net.d/*.conf*", "/var/lib/cni/*", optional=True),
+        _mode(0o600, *NETWORK_FILES, optional=True),
     ),
     Check(
         "1.1.10",
         "owner of the pod network's files",
-        _owner("root:root", "/etc/cni/net.d/*.conf*", "/var/lib/cni/*", optional=True),
+        _owner("root:root", *NETWORK_FILES, optional=True),
     ),
     Check("1.1.11", "mode of etcd's data", _data_folder(lambda folder: _mode(0o700, folder, folders=True))),
     Check(
