@@ -46,8 +46,8 @@ soak: lab-packages ## The long tests; each leaves a dated line under tests/soak
 	@$(ENTER) tests/soak/run
 
 .PHONY: bench
-bench: ## Side-by-side measurements
-	@echo "There are no benchmarks yet: they come with bench/, see the project's issues." && exit 1
+bench: lab-packages ## Side-by-side measurements; BENCH="--quick" and others are options of bench/run
+	@$(ENTER) bench/run --inventory $(INVENTORY) $(BENCH)
 
 .PHONY: clean
 clean: ## Remove every trace of the lab; the cache of built artefacts stays
