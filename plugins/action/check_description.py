@@ -44,10 +44,13 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(
-            {"supported_minors": {"type": "list", "elements": "str", "required": True}}
+            {
+                "supported_minors": {"type": "list", "elements": "str", "required": True},
+                "problems": {"type": "list", "elements": "str", "default": []},
+            }
         )
         description = self._describe(task_vars or {}, arguments["supported_minors"])
-        found = problems(description)
+        found = problems(description) + arguments["problems"]
         result.update(changed=False, warnings=warnings(description))
         if found:
             result.update(failed=True, msg="\n".join(found))

@@ -41,6 +41,11 @@ options:
     type: list
     elements: str
     required: true
+  problems:
+    description: What the role found besides, one sentence each. Each ends the run too.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - kubewright.cluster._attributes
 author:
