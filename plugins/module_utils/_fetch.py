@@ -141,6 +141,14 @@ class Fetcher:
         """Write the file of `url` to `path` and return its digest."""
         return self._retry(lambda: self._write(url, path, algorithm))
 
+    def text(self, url: str) -> str:
+        """Return a short file, such as one of digests or an index."""
+        return self._retry(lambda: self._read_sums(url))
+
+    def reach(self, url: str) -> None:
+        """See that the server has a file, without reading it."""
+        self._retry(lambda: self._open(url).close())
+
     def _read_sums(self, url: str) -> str:
         blocks: list[bytes] = []
         self._stream(url, blocks.append, limit=SUMS_LIMIT)

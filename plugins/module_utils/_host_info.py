@@ -58,6 +58,9 @@ _EMBEDDED = re.compile(r"^\s*client-certificate-data:\s*(\S+)", re.MULTILINE)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _PACKAGE_MANAGERS = {"apt": "/usr/bin/apt-get", "dnf": "/usr/bin/dnf"}
 
+# What a node fills. Each may be a filesystem of its own.
+_DATA_FOLDERS = ("/var/lib/containerd", "/var/lib/etcd", "/var/lib/kubelet")
+
 # The kernel's own bound, in microseconds, above which systemd calls the clock unsynchronized (adjtimex(2)).
 _MAX_CLOCK_ERROR = 16_000_000
 
@@ -89,6 +92,9 @@ def observe_host(
         "certificates": certificates(base, now),
         "cgroup": cgroup(base),
         "swap_kib": swap_kib(base),
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_mib": memory_mib(base),
+        "disk_free_mib": {path: free_mib(base, path) for path in _DATA_FOLDERS},
         "container": in_container(base, runner),
         "ntp_synchronized": clock_synchronized(),
     }
@@ -273,6 +279,21 @@ def swap_kib(root: Path) -> int:
     """Return the size of all active swap; the kubelet looks at the same file."""
     rows = [line.split() for line in _text(root, "/proc/swaps").splitlines()[1:]]
     return sum(int(row[2]) for row in rows if len(row) > 2 and row[2].isdigit())
+
+
+def memory_mib(root: Path) -> int:
+    """Return all memory that the kernel has to give away, as kubeadm sees it through sysinfo(2)."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB$", _text(root, "/proc/meminfo"), re.MULTILINE)
+    return int(match.group(1)) // 1024 if match else 0
+
+
+def free_mib(root: Path, path: str) -> int:
+    """Return what is free where a folder is or will be, without what the filesystem keeps for root."""
+    folder = _under(root, path)
+    while not folder.exists():
+        folder = folder.parent
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize // 2**20
 
 
 def in_container(root: Path, runner: Runner) -> bool:

@@ -245,6 +245,18 @@ host:
       description: The size of all active swap, in KiB.
       type: int
       sample: 0
+    cpus:
+      description: The number of CPUs that programs of the host may use.
+      type: int
+      sample: 4
+    memory_mib:
+      description: The memory of the host as its kernel counts it, in MiB.
+      type: int
+      sample: 15989
+    disk_free_mib:
+      description: Free space in MiB where the data of containerd, etcd and the kubelet are or will be, by folder.
+      type: dict
+      sample: {/var/lib/containerd: 51200, /var/lib/etcd: 51200, /var/lib/kubelet: 51200}
     container:
       description: Whether the host is a container.
       type: bool

@@ -24,8 +24,10 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._host_info impo
     cgroup,
     clock_synchronized,
     etcd_access,
+    free_mib,
     in_container,
     kubeadm_state,
+    memory_mib,
     observe_host,
     services,
     swap_kib,
@@ -236,6 +238,9 @@ def test_a_host_where_nothing_is_installed(tmp_path: Path) -> None:
     facts = observe_host(host.runner, NOW, root=str(tmp_path))
     assert facts.pop("hostname")
     facts.pop("ntp_synchronized")
+    assert facts.pop("cpus") >= 1
+    free = facts.pop("disk_free_mib")
+    assert set(free) == {"/var/lib/containerd", "/var/lib/etcd", "/var/lib/kubelet"}
     assert facts["system"].pop("architecture")
     off = {"active": False, "enabled": False}
     assert facts == {
@@ -247,6 +252,7 @@ def test_a_host_where_nothing_is_installed(tmp_path: Path) -> None:
         "certificates": [],
         "cgroup": 1,
         "swap_kib": 0,
+        "memory_mib": 0,
         "container": False,
     }
 
@@ -316,6 +322,30 @@ def test_swap(tmp_path: Path) -> None:
     )
     put(tmp_path, **{"/proc/swaps": table})
     assert swap_kib(tmp_path) == 2098172
+
+
+def test_memory(tmp_path: Path) -> None:
+    assert memory_mib(tmp_path) == 0
+    put(tmp_path, **{"/proc/meminfo": "MemTotal:        1740800 kB\nMemFree:          100000 kB\n"})
+    assert memory_mib(tmp_path) == 1700
+
+
+def test_free_space_is_that_of_the_nearest_folder_that_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class FakeFilesystem:
+        f_bavail, f_frsize = 3 * 2**20, 4096
+
+        def __init__(self, folder: Path) -> None:
+            asked.append(folder)
+
+    monkeypatch.setattr(os, "statvfs", FakeFilesystem)
+    assert free_mib(tmp_path, "/var/lib/etcd") == 3 * 4096
+    (tmp_path / "var/lib/etcd").mkdir(parents=True)
+    free_mib(tmp_path, "/var/lib/etcd")
+    assert asked == [tmp_path, tmp_path / "var/lib/etcd"]
 
 
 def test_containers(tmp_path: Path) -> None:
