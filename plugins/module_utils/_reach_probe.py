@@ -34,10 +34,11 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._reach_listener
     word,
 )
 
-# Enough for the kernel to send the first packet of a connection three times.
-_CONNECT_SECONDS = 4.0
-_ANSWER_SECONDS = {"tcp": 3.0, "udp": 1.0}
-# The shortest of a few exchanges says most about the clock, and a datagram may be lost.
+# Enough for the kernel to send the first packet of a connection three times, and for a host that is busy.
+_CONNECT_SECONDS = 6.0
+_ANSWER_SECONDS = {"tcp": 6.0, "udp": 1.0}
+_DATAGRAMS = 6
+# The shortest of a few exchanges says most about the clock.
 _SAMPLES = 4
 _THREADS = 32
 
@@ -114,33 +115,35 @@ def _connect(target: Target) -> socket.socket:
 
 
 def _samples(connection: socket.socket, target: Target, clock: Callable[[], float]) -> list[Sample]:
-    samples = []
-    for _ in range(_SAMPLES):
-        sample = _exchange(connection, target.key, clock)
+    """Ask the listener for its time a few times; nothing when nobody answers who knows the key."""
+    samples: list[Sample] = []
+    asked: dict[str, float] = {}
+    # A datagram may get lost, or be late; what TCP does not deliver in time, it does not deliver.
+    for _ in range(_DATAGRAMS if target.protocol == "udp" else _SAMPLES):
+        challenge = secrets.token_hex(8)
+        asked[challenge] = clock()
+        connection.send(seal(target.key, "ask", challenge))
+        sample = _answer(connection, target.key, asked, clock)
         if sample:
             samples.append(sample)
-        elif target.protocol == "tcp":
-            # A datagram may get lost; what TCP does not deliver, is refused.
+        if len(samples) == _SAMPLES or (target.protocol == "tcp" and not sample):
             break
     return samples
 
 
-def _exchange(connection: socket.socket, key: str, clock: Callable[[], float]) -> Sample | None:
-    """Ask the listener for its time once; None when nobody answers who knows the key."""
-    challenge = secrets.token_hex(8)
-    sent = clock()
-    connection.send(seal(key, "ask", challenge))
-    while True:
-        try:
-            message = connection.recv(512)
-        except socket.timeout:
-            return None
-        back = clock()
-        words = unseal(key, message)
-        if words[:2] == ["time", challenge]:
-            return Sample.of(sent, float(words[2]), float(words[3]), back)
-        if not words:
-            return None
+def _answer(
+    connection: socket.socket, key: str, asked: dict[str, float], clock: Callable[[], float]
+) -> Sample | None:
+    """Wait for the answer to one of the questions that were *asked*, by challenge, each at its time."""
+    try:
+        message = connection.recv(512)
+    except socket.timeout:
+        return None
+    back = clock()
+    words = unseal(key, message)
+    if len(words) != 4 or words[0] != "time" or words[1] not in asked:
+        return None
+    return Sample.of(asked.pop(words[1]), float(words[2]), float(words[3]), back)
 
 
 def _part(me: str, known: list[Target]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubewright.cluster.plugins.module_utils import _reach_listener as listening
+from ansible_collections.kubewright.cluster.plugins.module_utils import _reach_probe as probing
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_reach import Target
 from ansible_collections.kubewright.cluster.plugins.module_utils._reach_probe import Found, probe, probe_all
@@ -88,6 +89,30 @@ def test_a_listener_tells_its_time(protocol: str, ahead: float) -> None:
     assert 0 <= found.clock.delay < 1
 
 
+def test_lost_and_late_datagrams_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "_ANSWER_SECONDS", {"udp": 0.2})
+    at = opened("udp")
+    answering = listening.Listener([], KEY, {"me"}, 20)
+    at.settimeout(5)
+
+    def careless() -> None:
+        """Lose the first two questions, and answer the third when the fourth has come."""
+        for _ in range(3):
+            late, sender = at.recvfrom(512)
+        latest, sender = at.recvfrom(512)
+        at.sendto(answering._answer(late), sender)
+        at.sendto(answering._answer(latest), sender)
+
+    thread = threading.Thread(target=careless, daemon=True)
+    thread.start()
+    found = probe(target(at))
+    thread.join(5)
+    at.close()
+    assert found.trouble == "" and found.clock
+    # Of the late answer most is doubt; the other one is exact.
+    assert abs(found.clock.offset) < 0.3 and found.clock.delay < 0.5
+
+
 def test_ipv6_works_the_same() -> None:
     try:
         at = opened("tcp", "::1")
@@ -124,10 +149,7 @@ def test_troubles_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     nobody.close()
     assert probe(closed) == Found("refused")
     silent = opened("udp")
-    monkeypatch.setattr(
-        "ansible_collections.kubewright.cluster.plugins.module_utils._reach_probe._ANSWER_SECONDS",
-        {"udp": 0.05},
-    )
+    monkeypatch.setattr(probing, "_ANSWER_SECONDS", {"udp": 0.05})
     assert probe(target(silent)) == Found("timed out")
     gone = target(silent)
     silent.close()
