@@ -43,7 +43,7 @@ PROXY = f"http://{PROXY_NAME}:3128"
 # For hosts with a second interface; made when one asks for it.
 SECOND_NETWORK = f"{PREFIX}second"
 SECOND_SUBNET = f"10.199.{NUMBER}.0/24"
-IPV6_PREFIX = f"fd00:198:{NUMBER:x}::"
+IPV6_PREFIX = f"fd00:a{NUMBER:02x}::"
 FREE_ADDRESSES = {str(address) for address in ipaddress.ip_network(SUBNET).hosts()} - {
     GATEWAY,
     ORIGIN_ADDRESS,

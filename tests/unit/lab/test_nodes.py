@@ -178,7 +178,7 @@ def test_a_host_settles_on_its_rough_ground(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(nodes, "run", podman)
     line = nodes.settle(Host("cp1", "10.198.0.11", Rough(ipv6=True)), "ssh-ed25519 AAAA lab")
     assert line == "10.198.0.11 ssh-ed25519 KEY"
-    assert podman.calls[-2].endswith("ip -6 address replace fd00:198:0::11/64 dev eth0 nodad\n")
+    assert podman.calls[-2].endswith("ip -6 address replace fd00:a00::11/64 dev eth0 nodad\n")
 
 
 @pytest.mark.parametrize(

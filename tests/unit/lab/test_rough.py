@@ -11,7 +11,7 @@ from lab import rough
 from lab.rough import Rough
 from lab.shell import LabError
 
-PLACE = {"gateway": "10.198.0.1", "ipv6": "fd00:198:0::11/64", "proxy": "http://proxy.lab:3128"}
+PLACE = {"gateway": "10.198.0.1", "ipv6": "fd00:a00::11/64", "proxy": "http://proxy.lab:3128"}
 
 
 def test_a_host_that_asks_for_nothing_is_left_alone() -> None:
@@ -47,7 +47,7 @@ def test_each_side_is_one_step_that_can_be_repeated() -> None:
     assert lines[0] == "set -eu"
     assert sum("pam_umask.so umask=027" in line and "grep -qxF" in line for line in lines) == 2
     assert "ip -4 route del default dev eth0 2>/dev/null || true" in lines
-    assert "ip -6 address replace fd00:198:0::11/64 dev eth0 nodad" in lines
+    assert "ip -6 address replace fd00:a00::11/64 dev eth0 nodad" in lines
     assert "ip -4 route replace blackhole 10.198.0.1/32" in lines
     assert lines[-1].endswith("> /etc/environment")
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
