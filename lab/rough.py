@@ -65,9 +65,8 @@ def script(rough: Rough, *, gateway: str, ipv6: str, proxy: str) -> str:
         # Answers to this machine go nowhere; it is the gateway too, but what is sent through it is not sent to it.
         lines.append(f"ip -4 route replace blackhole {gateway}/32")
     if rough.behind_proxy:
-        # Without no_proxy, as hosts are often found.
-        variables = "\\n".join(
-            f"{name}={proxy}" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
-        )
-        lines.append(f"printf '{variables}\\n' > /etc/environment")
+        # Without no_proxy, as hosts are often found, and kept by sudo.
+        names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+        lines.append(f"printf '%s\\n' {' '.join(f'{name}={proxy}' for name in names)} > /etc/environment")
+        lines.append(f"echo 'Defaults env_keep += \"{' '.join(names)}\"' > /etc/sudoers.d/proxy")
     return "\n".join(["set -eu", *lines, ""]) if lines else ""

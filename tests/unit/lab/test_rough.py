@@ -49,6 +49,9 @@ def test_each_side_is_one_step_that_can_be_repeated() -> None:
     assert "ip -4 route del default dev eth0 2>/dev/null || true" in lines
     assert "ip -6 address replace fd00:a00::11/64 dev eth0 nodad" in lines
     assert "ip -4 route replace blackhole 10.198.0.1/32" in lines
-    assert lines[-1].endswith("> /etc/environment")
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        assert f"{name}=http://proxy.lab:3128" in lines[-1]
+    variables = " ".join(
+        f"{name}=http://proxy.lab:3128" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+    )
+    assert f"printf '%s\\n' {variables} > /etc/environment" in lines
+    keep = 'Defaults env_keep += "http_proxy https_proxy HTTP_PROXY HTTPS_PROXY"'
+    assert lines[-1] == f"echo '{keep}' > /etc/sudoers.d/proxy"
