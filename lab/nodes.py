@@ -16,9 +16,11 @@ import resource
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab import authority, rough
+from lab.rough import Rough
 from lab.shell import LabError, run, say, step
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +37,13 @@ GATEWAY = f"10.198.{NUMBER}.1"
 ORIGIN = f"{PREFIX}origin"
 ORIGIN_ADDRESS = f"10.198.{NUMBER}.2"
 ORIGIN_NAME = "origin.lab"
+# The forward proxy runs beside the origin.
+PROXY_NAME = "proxy.lab"
+PROXY = f"http://{PROXY_NAME}:3128"
+# For hosts with a second interface; made when one asks for it.
+SECOND_NETWORK = f"{PREFIX}second"
+SECOND_SUBNET = f"10.199.{NUMBER}.0/24"
+IPV6_PREFIX = f"fd00:a{NUMBER:02x}::"
 FREE_ADDRESSES = {str(address) for address in ipaddress.ip_network(SUBNET).hosts()} - {
     GATEWAY,
     ORIGIN_ADDRESS,
@@ -50,6 +59,7 @@ class Host:
 
     name: str
     address: str
+    rough: Rough = field(default_factory=Rough)
 
     @property
     def container(self) -> str:
@@ -75,7 +85,7 @@ def inventory_hosts(inventory: Path) -> list[Host]:
         twin = next((host.name for host in hosts if host.address == address), None)
         if twin:
             raise LabError(f"{inventory}: hosts {twin} and {name} both have ansible_host '{address}'")
-        hosts.append(Host(name, address))
+        hosts.append(Host(name, address, rough.read(name, variables[name])))
     return hosts
 
 
@@ -105,12 +115,11 @@ def run_command() -> list[str]:
     return words
 
 
-def ensure_network() -> None:
-    """Make the lab's network."""
-    if run(["podman", "network", "ls", "--quiet", "--filter", f"name=^{NETWORK}$"]).strip():
+def ensure_network(name: str, subnet: str) -> None:
+    """Make a network of the lab; its first address is this machine's."""
+    if run(["podman", "network", "ls", "--quiet", "--filter", f"name=^{name}$"]).strip():
         return
-    flags = ["--disable-dns", "--subnet", SUBNET, "--gateway", GATEWAY, "--label", LABEL]
-    podman("network", "create", *flags, NETWORK)
+    podman("network", "create", "--disable-dns", "--subnet", subnet, "--label", LABEL, name)
 
 
 def ensure_image(name: str, archive: Path) -> str:
@@ -142,19 +151,33 @@ def ensure_key() -> str:
 
 def ensure_origin(image: str, content: Path) -> None:
     """Start the origin; a running one with another image or other content is replaced."""
-    form = "{{.ImageName}} {{range .Mounts}}{{.Source}}{{end}}"
-    if ORIGIN in running() and podman("inspect", "--format", form, ORIGIN).strip() == f"{image} {content}":
+    door = authority.ensure(STATE, ORIGIN_NAME)
+    form = "{{.ImageName}} {{range .Mounts}}{{.Source}} {{end}}"
+    wanted = {image, str(content), str(door)}
+    if ORIGIN in running() and set(podman("inspect", "--format", form, ORIGIN).split()) == wanted:
         return
     podman("rm", "--force", "--ignore", "--time", "2", ORIGIN)
     flags = ["--name", ORIGIN, "--hostname", "origin", "--ip", ORIGIN_ADDRESS]
-    flags += ["--volume", f"{content}:/srv/origin:ro"]
+    # The proxy looks the name up.
+    flags += ["--add-host", f"{ORIGIN_NAME}:{ORIGIN_ADDRESS}"]
+    flags += ["--volume", f"{content}:/srv/origin:ro", "--volume", f"{door}:/srv/door:ro"]
     podman(*run_command(), "--network", NETWORK, *flags, image, "sh", "/srv/origin/start.sh")
 
 
 def start(host: Host, image: str) -> None:
     """Start a node container."""
-    flags = ["--name", host.container, "--hostname", host.name, "--ip", host.address, "--privileged"]
-    flags += ["--cgroupns", "private", "--systemd", "always", "--add-host", f"{ORIGIN_NAME}:{ORIGIN_ADDRESS}"]
+    flags = ["--name", host.container, "--hostname", host.rough.hostname or host.name, "--privileged"]
+    flags += ["--cgroupns", "private", "--systemd", "always"]
+    flags += ["--network", f"{NETWORK}:ip={host.address},interface_name=eth0"]
+    if host.rough.second_network:
+        flags += ["--network", f"{SECOND_NETWORK}:interface_name=eth1"]
+    if host.rough.behind_proxy:
+        # Nothing answers names there: a look-up fails at once.
+        flags += ["--add-host", f"{PROXY_NAME}:{ORIGIN_ADDRESS}", "--dns", ORIGIN_ADDRESS]
+    else:
+        flags += ["--add-host", f"{ORIGIN_NAME}:{ORIGIN_ADDRESS}"]
+    if host.rough.tmp_noexec:
+        flags += ["--tmpfs", "/tmp:rw,noexec,nosuid,nodev,mode=1777"]
     # podman's default of 2048 processes breaks a node at about a hundred pods.
     flags += ["--pids-limit", "-1"]
     for name, path in VOLUMES.items():
@@ -163,11 +186,14 @@ def start(host: Host, image: str) -> None:
         flags += ["--volume", f"{volume}:{path}"]
     if Path("/lib/modules").is_dir():
         flags += ["--volume", "/lib/modules:/lib/modules:ro"]
-    podman(*run_command(), "--network", NETWORK, *flags, image, "/lib/systemd/systemd")
+    podman(*run_command(), *flags, image, "/lib/systemd/systemd")
 
 
 def settle(host: Host, public_key: str, seconds: float = 60) -> str:
-    """Wait until a node has booted, let the lab's key in, and return its line for known_hosts."""
+    """Wait until a node has booted, let the lab's key in, make the ground as rough as asked for.
+
+    Return the host's line for known_hosts.
+    """
     until = time.monotonic() + seconds
     while True:
         state = podman("exec", host.container, "systemctl", "is-system-running", check=False).strip()
@@ -180,6 +206,10 @@ def settle(host: Host, public_key: str, seconds: float = 60) -> str:
     folder = "/home/kubewright/.ssh"
     script = f"umask 077; cat > {folder}/authorized_keys && chown -R kubewright: {folder}"
     run(["podman", "exec", "--interactive", host.container, "sh", "-c", script], stdin=public_key)
+    ipv6 = f"{IPV6_PREFIX}{host.address.rpartition('.')[2]}/64"
+    ground = rough.script(host.rough, gateway=GATEWAY, ipv6=ipv6, proxy=PROXY)
+    if ground:
+        podman("exec", host.container, "sh", "-c", ground)
     host_key = podman("exec", host.container, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()
     return f"{host.address} {host_key[0]} {host_key[1]}"
 
@@ -197,7 +227,9 @@ def up(inventory: Path, node_image: Path, origin_image: Path, content: Path) -> 
     hosts = inventory_hosts(inventory)
     public_key = ensure_key()
     raise_host_limits()
-    ensure_network()
+    ensure_network(NETWORK, SUBNET)
+    if any(host.rough.second_network for host in hosts):
+        ensure_network(SECOND_NETWORK, SECOND_SUBNET)
     ensure_origin(ensure_image("origin", origin_image), content)
     image = ensure_image("node", node_image)
     missing = [host for host in hosts if host.container not in running()]
@@ -235,7 +267,7 @@ def clean() -> None:
     volumes = podman("volume", "ls", "--quiet", "--filter", f"label={LABEL}").split()
     if volumes:
         podman("volume", "rm", "--force", *volumes)
-    podman("network", "rm", "--force", NETWORK, check=False)
+    podman("network", "rm", "--force", NETWORK, SECOND_NETWORK, check=False)
     images = podman("images", "--format", "{{.Repository}}:{{.Tag}}").split()
     ours = [image for image in images if image.startswith("localhost/kubewright-lab-")]
     for image in ours:

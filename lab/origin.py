@@ -16,6 +16,8 @@ from lab.shell import LabError, run, step
 
 PAUSE = recipes.LAB / "images" / "pause"
 
+# One door is plain, as it suits most inventories; the other one is as a company's mirror: TLS and a password, for
+# packages, files and images alike. /srv/door is the lab's own (lab/authority.py).
 NGINX = """\
 pid /run/nginx.pid;
 error_log /dev/stderr warn;
@@ -23,12 +25,36 @@ events {}
 http {
     access_log off;
     sendfile on;
+    log_format door 'door $status $remote_user $request_uri';
     server {
         listen 80 default_server;
         root /srv/origin/files;
         location /core: { root /srv/origin/packages; }
     }
+    server {
+        listen 443 ssl default_server;
+        ssl_certificate /srv/door/server.pem;
+        ssl_certificate_key /srv/door/server.key;
+        auth_basic "the lab's origin";
+        auth_basic_user_file /srv/door/htpasswd;
+        access_log /dev/stdout door;
+        root /srv/origin/files;
+        location /core: { root /srv/origin/packages; }
+        location /v2/ {
+            proxy_pass http://127.0.0.1:5000;
+            proxy_set_header Host $host;
+            proxy_set_header Authorization "";
+        }
+    }
 }
+"""
+
+# A forward proxy, for hosts that nothing else leads out of. It tunnels TLS to web servers and to nothing else.
+PROXY = """\
+Port 3128
+Timeout 600
+LogLevel Connect
+ConnectPort 443
 """
 
 REGISTRY = """\
@@ -42,6 +68,7 @@ http: {addr: ":5000"}
 
 START = """\
 docker-registry serve /srv/origin/registry.yml &
+tinyproxy -d -c /srv/origin/proxy.conf &
 exec nginx -c /srv/origin/nginx.conf -g 'daemon off;'
 """
 
@@ -221,6 +248,7 @@ class Content:
             (folder / "files").mkdir()
             (folder / "packages").mkdir()
             (folder / "nginx.conf").write_text(NGINX)
+            (folder / "proxy.conf").write_text(PROXY)
             (folder / "start.sh").write_text(START)
             with step("Packages"):
                 self.write_packages(folder / "packages")

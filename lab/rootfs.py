@@ -57,7 +57,7 @@ apt-daily.timer apt-daily-upgrade.timer
     """,
 )
 
-ORIGIN = RootFs("origin", ("nginx-light", "docker-registry", "iproute2", "procps"))
+ORIGIN = RootFs("origin", ("nginx-light", "docker-registry", "tinyproxy-bin", "iproute2", "procps"))
 
 # kube-proxy and flannel drive the host's packet filter through these programs.
 FILTER_BASE = RootFs("filter-base", ("iptables", "nftables", "conntrack", "kmod", "iproute2"))

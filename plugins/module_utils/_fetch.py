@@ -16,7 +16,7 @@ import re
 import urllib.error
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Callable, TypeVar
 
 from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
@@ -67,10 +67,15 @@ class Access:
             url_username=self.url_username,
             url_password=self.url_password,
             force_basic_auth=self.url_username is not None,
+            # Mirrors redirect to storage of somebody else, whom the password is not for.
+            unredirected_headers=["Authorization"],
             timeout=timeout,
             decompress=False,
             http_agent="kubewright.cluster",
         )
+
+    def without_credentials(self) -> Access:
+        return replace(self, url_username=None, url_password=None)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,12 @@ def public(url: str) -> str:
     return before + separator + rest.partition("?")[0].rpartition("@")[2] if separator else url
 
 
+def server(url: str) -> tuple[str, str]:
+    """The scheme and the host with its port: who is spoken to."""
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.netloc.rpartition("@")[2].lower()
+
+
 def file_name(url: str) -> str:
     return posixpath.basename(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
 
@@ -126,7 +137,10 @@ class Fetcher:
         """The digest that the file of `url` must have."""
         if checksum.digest:
             return checksum.digest
-        sums = self._retry(lambda: self._read_sums(checksum.sums_url))
+        # The credentials are those of the server of `url`.
+        own = server(checksum.sums_url) == server(url)
+        access = self._access if own else self._access.without_credentials()
+        sums = self._retry(lambda: Fetcher(access, self._deadline)._read_sums(checksum.sums_url))
         digest = find_digest(sums, checksum.algorithm, file_name(url))
         if digest is None:
             raise KubewrightError(

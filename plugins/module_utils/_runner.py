@@ -20,6 +20,15 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._errors import 
 # that a release archive brings (etcdctl, runc, containerd) live there.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+# What the collection runs on hosts talks to the cluster, where no proxy leads, and kubeadm would copy these into its
+# pods. Hosts behind a proxy often have them in /etc/environment, without a no_proxy that knows the cluster. Nobody
+# takes an empty one for a proxy (Go's net/http, kubeadm's GetProxyEnvVars).
+_PROXIES = {
+    spelling: ""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    for spelling in (name, name.upper())
+}
+
 # coreutils timeout(1): the time is over; the program is missing; the program cannot be executed.
 _TIMED_OUT, _CANNOT_EXECUTE, _NOT_FOUND = 124, 126, 127
 
@@ -43,14 +52,14 @@ class Completed:
 class Runner:
     """Runs programs through an injected ``AnsibleModule.run_command``.
 
-    The environment is the module's own plus ``LC_ALL=C``, a completed ``PATH`` and *env*.
+    The environment is the module's own plus ``LC_ALL=C``, a completed ``PATH`` and *env*, without proxies.
     """
 
     def __init__(
         self, run_command: Callable[..., tuple[int, str, str]], env: dict[str, str] | None = None
     ) -> None:
         self._run_command = run_command
-        self._env = {"LC_ALL": "C", "PATH": search_path(), **(env or {})}
+        self._env = {"LC_ALL": "C", "PATH": search_path(), **_PROXIES, **(env or {})}
 
     def run(
         self,

@@ -132,7 +132,8 @@ options:
     default: true
   url_username:
     description:
-      - The user for basic authentication.
+      - The user for basic authentication. It is sent to the server of O(url) only, also where O(checksum) or a
+        redirection leads to another one.
     type: str
   url_password:
     description:

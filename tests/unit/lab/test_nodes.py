@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from lab import nodes
+from lab import authority, nodes
 from lab.nodes import Host
+from lab.rough import Rough
 from lab.shell import LabError
 
 INVENTORY = Path("inventories/test")
@@ -136,10 +137,10 @@ def test_a_nodes_container(monkeypatch: pytest.MonkeyPatch) -> None:
     assert volumes == ["kubewright-cp1-containerd", "kubewright-cp1-etcd", "kubewright-cp1-kubelet"]
     started = podman.calls[-1]
     for words in (
-        "--name kubewright-cp1 --hostname cp1 --ip 10.198.0.11 --privileged",
+        "--name kubewright-cp1 --hostname cp1 --privileged",
         "--cgroupns private --systemd always",
         "--pids-limit -1",
-        f"--network {nodes.NETWORK}",
+        f"--network {nodes.NETWORK}:ip=10.198.0.11,interface_name=eth0",
         "--volume kubewright-cp1-containerd:/var/lib/containerd",
         "--volume kubewright-cp1-etcd:/var/lib/etcd",
         "--volume kubewright-cp1-kubelet:/var/lib/kubelet",
@@ -147,15 +148,48 @@ def test_a_nodes_container(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         assert words in started
     assert started.endswith("localhost/node:1 /lib/systemd/systemd")
+    assert "eth1" not in started and "--tmpfs" not in started and "--dns" not in started
+
+
+def test_a_rough_nodes_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    podman = FakePodman()
+    monkeypatch.setattr(nodes, "run", podman)
+    ground = Rough(tmp_noexec=True, second_network=True, hostname="db-17", behind_proxy=True)
+    nodes.start(Host("cp1", "10.198.0.11", ground), "localhost/node:1")
+    started = podman.calls[-1]
+    for words in (
+        "--name kubewright-cp1 --hostname db-17",
+        f"--network {nodes.SECOND_NETWORK}:interface_name=eth1",
+        "--tmpfs /tmp:rw,noexec,",
+        "--add-host proxy.lab:10.198.0.2 --dns 10.198.0.2",
+    ):
+        assert words in started
+    # The host cannot go past the proxy by the origin's name.
+    assert "origin.lab" not in started
+
+
+def test_a_host_settles_on_its_rough_ground(monkeypatch: pytest.MonkeyPatch) -> None:
+    podman = FakePodman(
+        {
+            "podman exec kubewright-cp1 systemctl": "running",
+            "podman exec kubewright-cp1 cat": "ssh-ed25519 KEY root@cp1",
+        }
+    )
+    monkeypatch.setattr(nodes, "run", podman)
+    line = nodes.settle(Host("cp1", "10.198.0.11", Rough(ipv6=True)), "ssh-ed25519 AAAA lab")
+    assert line == "10.198.0.11 ssh-ed25519 KEY"
+    assert podman.calls[-2].endswith("ip -6 address replace fd00:a00::11/64 dev eth0 nodad\n")
 
 
 @pytest.mark.parametrize(
     ("names", "inspected", "kept"),
     [
-        ("kubewright-origin", "origin:1 /results/one", True),
-        ("kubewright-origin", "origin:0 /results/one", False),
-        ("kubewright-origin", "origin:1 /results/zero", False),
-        ("kubewright-cp1", "origin:1 /results/one", False),
+        ("kubewright-origin", "origin:1 /results/one /state/origin", True),
+        ("kubewright-origin", "origin:1 /state/origin /results/one", True),
+        ("kubewright-origin", "origin:0 /results/one /state/origin", False),
+        ("kubewright-origin", "origin:1 /results/zero /state/origin", False),
+        ("kubewright-origin", "origin:1 /results/one", False),
+        ("kubewright-cp1", "origin:1 /results/one /state/origin", False),
     ],
 )
 def test_the_origin_is_replaced_when_it_would_be_another(
@@ -163,9 +197,11 @@ def test_the_origin_is_replaced_when_it_would_be_another(
 ) -> None:
     podman = FakePodman({"podman ps": f"{names}\n", "podman inspect": f"{inspected}\n"})
     monkeypatch.setattr(nodes, "run", podman)
+    monkeypatch.setattr(authority, "ensure", lambda _state, _name: Path("/state/origin"))
     nodes.ensure_origin("origin:1", Path("/results/one"))
     assert not podman.starting("podman rm") if kept else podman.starting("podman rm --force")
-    assert ("--volume /results/one:/srv/origin:ro" in podman.calls[-1]) is not kept
+    volumes = "--volume /results/one:/srv/origin:ro --volume /state/origin:/srv/door:ro"
+    assert (volumes in podman.calls[-1]) is not kept
 
 
 def test_an_image_is_imported_once_for_each_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +228,7 @@ def test_up_starts_what_is_missing_and_keeps_other_hosts_keys(
 ) -> None:
     state.mkdir()
     (state / "id_ed25519").touch()
+    (state / "origin").mkdir()
     (state / "id_ed25519.pub").write_text("ssh-ed25519 AAAA lab")
     (state / "known_hosts").write_text("10.198.0.11 ssh-ed25519 OLD\n10.198.0.99 ssh-ed25519 OTHER\n")
     addresses = {"cp1": "10.198.0.11", "cp2": "10.198.0.12", "cp3": "10.198.0.13"}
@@ -259,7 +296,9 @@ def test_clean_removes_what_is_ours_and_nothing_else(state: Path, monkeypatch: p
     ]
     assert podman.starting("podman volume rm") == ["podman volume rm --force kubewright-cp1-etcd"]
     assert podman.starting("podman rmi") == [f"podman rmi {ours}"]
-    assert podman.starting("podman network rm") == [f"podman network rm --force {nodes.NETWORK}"]
+    assert podman.starting("podman network rm") == [
+        f"podman network rm --force {nodes.NETWORK} {nodes.SECOND_NETWORK}"
+    ]
     # Only what carries the lab's label is looked at.
     for call in (*podman.starting("podman ps"), *podman.starting("podman volume ls")):
         assert f"--filter label={nodes.LABEL}" in call

@@ -263,6 +263,7 @@ def test_every_image_is_pushed_under_its_upstream_name(
     assert "readonly: {enabled: true}" in (folder / "registry.yml").read_text()
     assert (folder / "start.sh").exists()
     assert (folder / "nginx.conf").exists()
+    assert (folder / "proxy.conf").exists()
 
 
 @pytest.mark.usefixtures("no_files")

@@ -34,15 +34,24 @@ class Mirror:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.statuses: dict[str, list[int]] = {}
+        self.redirections: dict[str, str] = {}
         self.truncated: set[str] = set()
         self.requests: list[str] = []
         self.authorization: str | None = None
+        self.authorizations: list[str | None] = []
         mirror = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 mirror.requests.append(self.path)
                 mirror.authorization = self.headers.get("Authorization")
+                mirror.authorizations.append(mirror.authorization)
+                if self.path in mirror.redirections:
+                    self.send_response(302)
+                    self.send_header("Location", mirror.redirections[self.path])
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 content = mirror.files.get(self.path)
                 waiting = mirror.statuses.get(self.path)
                 status = waiting.pop(0) if waiting else 404 if content is None else 200
@@ -61,6 +70,15 @@ class Mirror:
 
 @pytest.fixture
 def mirror() -> Iterator[Mirror]:
+    yield from serving()
+
+
+@pytest.fixture
+def other_mirror() -> Iterator[Mirror]:
+    yield from serving()
+
+
+def serving() -> Iterator[Mirror]:
     mirror = Mirror()
     thread = threading.Thread(target=mirror.server.serve_forever, args=(0.01,))
     thread.start()
@@ -402,6 +420,28 @@ def test_credentials_are_sent_and_kept_nowhere(mirror: Mirror, tmp_path: Path) -
     assert _fetch.public("https://user:pass@mirror.example/a?b=c") == "https://mirror.example/a"
     assert _fetch.public("sha256:https://u:p@mirror.example/a") == "sha256:https://mirror.example/a"
     assert _fetch.public("sha256:abc") == "sha256:abc"
+
+
+def test_credentials_do_not_follow_to_another_server(
+    mirror: Mirror, other_mirror: Mirror, tmp_path: Path
+) -> None:
+    other_mirror.files["/sums"] = f"{sha256(release('1.0'))}  demo-1.0.tar.gz\n".encode()
+    other_mirror.files["/storage"] = release("1.0")
+    mirror.redirections["/demo-1.0.tar.gz"] = f"{other_mirror.url}/storage"
+    wanted = artefact(mirror, tmp_path, checksum=f"sha256:{other_mirror.url}/sums")
+    assert run(wanted, url_username="user", url_password="pass")
+    basic = f"Basic {base64.b64encode(b'user:pass').decode()}"
+    assert mirror.authorizations == [basic]
+    assert other_mirror.requests == ["/sums", "/storage"]
+    assert other_mirror.authorizations == [None, None]
+
+
+def test_the_checksum_of_the_same_server_needs_the_same_credentials(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.files["/sums"] = f"{sha256(release('1.0'))}  demo-1.0.tar.gz\n".encode()
+    wanted = artefact(mirror, tmp_path, checksum=f"sha256:{mirror.url}/sums")
+    assert run(wanted, url_username="user", url_password="pass")
+    assert len(mirror.authorizations) == 2
+    assert None not in mirror.authorizations
 
 
 def test_what_killed_runs_left_is_removed(mirror: Mirror, tmp_path: Path) -> None:

@@ -30,6 +30,12 @@ def test_environment(runner: Runner) -> None:
     assert runner.run(["sh", "-c", "echo $LC_ALL $COLOUR"]).stdout == "C none\n"
 
 
+def test_proxies_of_the_host_are_not_passed_on(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTPS_PROXY", "NO_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    assert "proxy.example" not in runner.run(["env"]).stdout
+
+
 def test_path_keeps_its_own_order_and_gains_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/opt/bin:/usr/bin")
     assert search_path() == "/opt/bin:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin"
