@@ -230,12 +230,16 @@ class EtcdCtl:
         check: bool = True,
         command_timeout: float = 5,
         endpoints: list[str] | None = None,
+        secret: bool = False,
     ) -> Completed:
-        """Run one etcdctl call. It never takes longer than its endpoints may take, one after another."""
+        """Run one etcdctl call. It never takes longer than its endpoints may take, one after another.
+
+        *secret* keeps its output out of errors.
+        """
         argv = self.argv(*words, command_timeout=command_timeout, endpoints=endpoints)
         # "--cluster" asks endpoints that are not in the list; 9 members are more than etcd recommends.
         limit = 5 + (command_timeout + 2) * max(9, len(endpoints or self.endpoints))
-        return self._runner.run(argv, check=check, timeout=limit)
+        return self._runner.run(argv, check=check, timeout=limit, secret=secret)
 
     def read(self, parse: Callable[[Any], T], *words: str, partial: bool = False) -> T:
         """Run a call with JSON output and parse it.

@@ -11,9 +11,11 @@ PRIVATE to the collection: this interface can change in any release.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
@@ -22,6 +24,9 @@ ADMIN_KUBECONFIG = "/etc/kubernetes/admin.conf"
 
 # Bootstrap tokens ("abcdef.0123456789abcdef") and certificate keys (32 bytes in hex); kubeadm prints both.
 _SECRET = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b|(?<!sha256:)\b[0-9a-f]{64}\b")
+
+# kubeadm lets everybody read them, and keeps the mode of a file that it writes again.
+_KUBELET_FILES = ("config.yaml", "instance-config.yaml", "kubeadm-flags.env")
 
 _PHASE = re.compile(r"^\[([a-z][a-z-]+)\]", re.M)
 
@@ -74,6 +79,13 @@ def plan_node(wanted: str, state: str, evidence: list[str]) -> NodePlan:
             "into the other inventory group",
         )
     return NodePlan("", f"this host is already a {state.replace('_', ' ')}")
+
+
+def close_kubelet_files(folder: Path) -> None:
+    """Let only root read the kubelet's configuration."""
+    for name in _KUBELET_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            (folder / name).chmod(0o600)
 
 
 class Kubeadm:

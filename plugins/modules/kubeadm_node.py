@@ -15,6 +15,7 @@ description:
   - The configuration is handed to kubeadm through its standard input, so this module writes it to no disk, and the
     tokens and keys that kubeadm prints are removed from what the module returns.
   - Ansible itself writes a module's arguments to a temporary file on the host unless pipelining is on.
+  - Afterwards only root can read the kubelet's configuration.
 options:
   role:
     description:
@@ -97,7 +98,12 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import kubeadm_state
-from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm import Kubeadm, phases, plan_node
+from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm import (
+    Kubeadm,
+    close_kubelet_files,
+    phases,
+    plan_node,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 
@@ -121,6 +127,7 @@ def main() -> None:
             kubeadm = Kubeadm(Runner(module.run_command))
             run = kubeadm.init if plan.action == "init" else kubeadm.join
             output = run(params["config"], params["ignore_preflight_errors"], params["timeout"])
+            close_kubelet_files(Path("/var/lib/kubelet"))
             result.update(stdout=output, phases=phases(output))
     except KubewrightError as error:
         module.fail_json(msg=str(error), **error.facts)
