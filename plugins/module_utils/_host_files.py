@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from ansible_collections.kubewright.cluster.plugins.module_utils import _run_log
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import is_full, sync
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 
@@ -242,11 +243,11 @@ def plan(
 def apply(planned: Plan, place: Place) -> None:
     """Carry the plan out, in its order."""
     for folder in planned.folders:
-        with _explained(folder):
+        with _explained(folder), _run_log.step("write", folder):
             _make_folder(folder, planned, place)
     for step in planned.steps:
         path = step.wanted.path
-        with _explained(path):
+        with _explained(path), _run_log.step("write", path):
             if step.wanted.content is None:
                 os.unlink(path)
             elif step.write:
