@@ -132,6 +132,7 @@ def test_tokens_and_keys_are_masked_wherever_they_are() -> None:
         ["etcdctl", "--key=/etc/kubernetes/pki/etcd/peer.key", "member", "list"],
         ["kubeadm", "init", "--skip-token-print", "--skip-certificate-key-print", "--config=/dev/stdin"],
         ["kubeadm", "token", "create", "--ttl", "30m"],
+        ["systemctl", "--no-ask-password", "enable", "--", "kubelet.service"],
         ["kubeadm", "join", "--token", "--v=5"],
         ["ctr", "images", "pull", f"pause@{CA_HASH}"],
     ],
