@@ -21,7 +21,6 @@ import pwd
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -256,8 +255,17 @@ def apply(planned: Plan, place: Place) -> None:
                 _set_attributes(path, step.wanted.mode, planned.owner)
 
 
+def _temporary(path: str) -> str:
+    """Return the name that something has before its own: a fixed one, so that what a killed run left is replaced."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f"{TEMPORARY}{name}")
+
+
 def _make_folder(folder: str, planned: Plan, place: Place) -> None:
-    temporary = tempfile.mkdtemp(prefix=TEMPORARY, dir=os.path.dirname(folder))
+    temporary = _temporary(folder)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(temporary)
+    os.mkdir(temporary, 0o700)
     try:
         _set_attributes(temporary, planned.directory_mode, planned.owner)
         place(temporary, folder)
@@ -268,8 +276,11 @@ def _make_folder(folder: str, planned: Plan, place: Place) -> None:
 
 
 def _write(path: str, content: bytes, mode: int, owner: Owner, place: Place) -> None:
-    # mkstemp lets nobody but this user read the file until its mode is set.
-    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=os.path.dirname(path))
+    temporary = _temporary(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    # Nobody but this user may read the file until its mode is set.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as stream:
             stream.write(content)

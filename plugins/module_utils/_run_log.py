@@ -37,7 +37,9 @@ MASK = "********"
 _SECRET = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b|(?<!sha256:)\b[0-9a-f]{64}\b")
 
 # Options whose value is a secret. "--key=/path" is none: it names a file. "--no-ask-password" has no value.
-_SECRET_OPTION = re.compile(r"--?(?!no-|ask-|skip-)[a-z-]*(?:token|password|passwd|secret|certificate-key|creds)")
+_SECRET_OPTION = re.compile(
+    r"--?(?!-|no-|ask-|skip-)[a-z-]*(?:token|password|passwd|secret|certificate-key|creds)"
+)
 
 
 def redact(text: str) -> str:
