@@ -90,13 +90,21 @@ def _host(host: dict[str, Any]) -> Iterator[Finding]:
     if host["kubeadm"] == "none":
         return
     name = host["hostname"]
-    if host["kubeadm"] == "incomplete":
+    if host["interrupted"]:
+        yield Finding(
+            _HOST,
+            "kubeadm was interrupted on this host",
+            name,
+            f"it was to make the host a {host['interrupted'].replace('_', ' ')}, and has not come to its end",
+            "Run the playbook site.yml again: it goes on from there, or says what stands in the way",
+        )
+    elif host["kubeadm"] == "incomplete":
         yield Finding(
             _HOST,
             "kubeadm has not finished on this host",
             name,
             f"only a part of what it leaves behind exists: {', '.join(host['evidence'])}",
-            "If the host is no node of the cluster, run 'kubeadm reset' on it, then run the playbook again",
+            "Run the playbook site.yml again: it goes on from there, or says what stands in the way",
         )
     for service, state in sorted(host["services"].items()):
         if not state["active"]:

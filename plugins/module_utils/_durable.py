@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import step
 
 
 def sync(path: str) -> None:
@@ -38,11 +39,12 @@ def switch(link: str, target: str) -> None:
     make_folder(os.path.dirname(link))
     # A fixed name, so that what a killed run left here is replaced by the next.
     new = f"{link}.kubewright-new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
-    os.symlink(target, new)
-    os.replace(new, link)
-    sync(os.path.dirname(link))
+    with step("write", link):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        os.symlink(target, new)
+        os.replace(new, link)
+        sync(os.path.dirname(link))
 
 
 def is_full(error: OSError) -> bool:

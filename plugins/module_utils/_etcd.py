@@ -231,6 +231,7 @@ class EtcdCtl:
         command_timeout: float = 5,
         endpoints: list[str] | None = None,
         secret: bool = False,
+        asks: bool = False,
     ) -> Completed:
         """Run one etcdctl call. It never takes longer than its endpoints may take, one after another.
 
@@ -239,7 +240,7 @@ class EtcdCtl:
         argv = self.argv(*words, command_timeout=command_timeout, endpoints=endpoints)
         # "--cluster" asks endpoints that are not in the list; 9 members are more than etcd recommends.
         limit = 5 + (command_timeout + 2) * max(9, len(endpoints or self.endpoints))
-        return self._runner.run(argv, check=check, timeout=limit, secret=secret)
+        return self._runner.run(argv, check=check, timeout=limit, secret=secret, asks=asks)
 
     def read(self, parse: Callable[[Any], T], *words: str, partial: bool = False) -> T:
         """Run a call with JSON output and parse it.
@@ -247,7 +248,7 @@ class EtcdCtl:
         With *partial* an exit code other than 0 is accepted as long as there is JSON: etcdctl returns 1 when
         one of several endpoints is dead and still prints what the others said.
         """
-        done = self.run(*words, "--write-out=json", check=not partial)
+        done = self.run(*words, "--write-out=json", check=not partial, asks=True)
         try:
             return parse(json.loads(done.stdout))
         except (ValueError, KeyError, TypeError, AttributeError) as error:

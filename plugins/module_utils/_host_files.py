@@ -21,11 +21,11 @@ import pwd
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from ansible_collections.kubewright.cluster.plugins.module_utils import _run_log
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import is_full, sync
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 
@@ -242,11 +242,11 @@ def plan(
 def apply(planned: Plan, place: Place) -> None:
     """Carry the plan out, in its order."""
     for folder in planned.folders:
-        with _explained(folder):
+        with _explained(folder), _run_log.step("write", folder):
             _make_folder(folder, planned, place)
     for step in planned.steps:
         path = step.wanted.path
-        with _explained(path):
+        with _explained(path), _run_log.step("write", path):
             if step.wanted.content is None:
                 os.unlink(path)
             elif step.write:
@@ -255,8 +255,17 @@ def apply(planned: Plan, place: Place) -> None:
                 _set_attributes(path, step.wanted.mode, planned.owner)
 
 
+def _temporary(path: str) -> str:
+    """Return the name that something has before its own: a fixed one, so that what a killed run left is replaced."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f"{TEMPORARY}{name}")
+
+
 def _make_folder(folder: str, planned: Plan, place: Place) -> None:
-    temporary = tempfile.mkdtemp(prefix=TEMPORARY, dir=os.path.dirname(folder))
+    temporary = _temporary(folder)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(temporary)
+    os.mkdir(temporary, 0o700)
     try:
         _set_attributes(temporary, planned.directory_mode, planned.owner)
         place(temporary, folder)
@@ -267,8 +276,11 @@ def _make_folder(folder: str, planned: Plan, place: Place) -> None:
 
 
 def _write(path: str, content: bytes, mode: int, owner: Owner, place: Place) -> None:
-    # mkstemp lets nobody but this user read the file until its mode is set.
-    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=os.path.dirname(path))
+    temporary = _temporary(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    # Nobody but this user may read the file until its mode is set.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as stream:
             stream.write(content)

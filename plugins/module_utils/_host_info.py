@@ -24,17 +24,31 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kubewright.cluster.plugins.module_utils import _half_done as half_done
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._x509 import parse_certificate
 
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
+BOOTSTRAP_CONF = "/etc/kubernetes/bootstrap-kubelet.conf"
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
 APISERVER_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 ETCD_MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 KUBELET_SERVER = "/var/lib/kubelet/pki/kubelet-server-current.pem"
+
+# What kubeadm writes first, as patterns below the root.
+_KUBEADM_FILES = (
+    "etc/kubernetes/admin.conf",
+    "etc/kubernetes/super-admin.conf",
+    "etc/kubernetes/controller-manager.conf",
+    "etc/kubernetes/scheduler.conf",
+    "etc/kubernetes/manifests/*.yaml",
+    "etc/kubernetes/pki/*.*",
+    "etc/kubernetes/pki/etcd/*.*",
+    "var/lib/kubelet/*.*",
+)
 
 # A unit of this name means that etcd's data belongs to an etcd of its own, not to kubeadm.
 _ETCD_UNITS = (
@@ -86,6 +100,7 @@ def observe_host(
         "hostname": socket.gethostname(),
         "system": system(base),
         "kubeadm": state,
+        "interrupted": began.role if (began := half_done.read(base)) else None,
         "evidence": evidence,
         "versions": versions(runner, etcdctl),
         "services": services(runner, ["kubelet", "containerd"]),
@@ -136,11 +151,17 @@ def kubeadm_state(root: Path) -> tuple[str, list[str]]:
 
     ``worker`` and ``control_plane`` have everything that a finished join leaves behind. ``incomplete`` has a
     part of it: a join or init that was interrupted, or a reset that did not finish.
+
+    Where this collection's kubeadm was interrupted, everything below the folders that kubeadm fills counts.
+    Elsewhere certificates alone say nothing: a site may have put its own authority there for kubeadm to use.
     """
     paths = [KUBELET_CONF, ADMIN_CONF, APISERVER_MANIFEST, ETCD_MANIFEST, KUBELET_CONFIG, KUBELET_CLIENT]
-    found = [path for path in paths if _under(root, path).exists()]
+    found = [path for path in [*paths, BOOTSTRAP_CONF] if _under(root, path).exists()]
+    if half_done.read(root):
+        more = (f"/{path.relative_to(root)}" for glob in _KUBEADM_FILES for path in sorted(root.glob(glob)))
+        found += [path for path in more if path not in found]
     own_etcd = any(_under(root, unit).exists() for unit in _ETCD_UNITS)
-    data = _etcd_data(root)
+    data = etcd_data(root)
     has_data = data is not None and not own_etcd
     if data and has_data:
         found.append(data)
@@ -157,7 +178,7 @@ def kubeadm_state(root: Path) -> tuple[str, list[str]]:
     return "incomplete", found
 
 
-def _etcd_data(root: Path) -> str | None:
+def etcd_data(root: Path) -> str | None:
     """Return the member folder of the host's etcd when it holds something."""
     folder = _flag(_text(root, ETCD_MANIFEST), "data-dir") or "/var/lib/etcd"
     member = _under(root, folder) / "member"
@@ -202,7 +223,7 @@ def _version(runner: Runner, argv: list[str]) -> str | None:
     if not runner.find(argv[0]):
         return None
     try:
-        match = _VERSION.search(runner.run(argv, timeout=10).stdout)
+        match = _VERSION.search(runner.run(argv, timeout=10, asks=True).stdout)
     except CommandError:
         return None
     return match.group(1) if match else None
@@ -213,7 +234,7 @@ def services(runner: Runner, names: list[str]) -> dict[str, dict[str, bool]]:
     units = [f"{name}.service" for name in names]
     argv = ["systemctl", "show", "--property=Id,ActiveState,UnitFileState", "--", *units]
     try:
-        output = runner.run(argv, timeout=10, check=False).stdout
+        output = runner.run(argv, timeout=10, check=False, asks=True).stdout
     except CommandError:
         output = ""
     properties = {}
@@ -300,7 +321,8 @@ def in_container(root: Path, runner: Runner) -> bool:
     if _under(root, "/run/systemd/container").exists():
         return True
     try:
-        return runner.run(["systemd-detect-virt", "--container", "--quiet"], check=False, timeout=10).rc == 0
+        argv = ["systemd-detect-virt", "--container", "--quiet"]
+        return runner.run(argv, check=False, timeout=10, asks=True).rc == 0
     except CommandError:
         return False
 

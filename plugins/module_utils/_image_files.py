@@ -40,6 +40,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._errors import 
     KubewrightError,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
+from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import step
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 MOUNTS = "/run/kubewright/images"
@@ -177,7 +178,7 @@ class Installer:
         self.pulled = False
 
     def apply(self, wanted: Wanted, planned: Plan) -> None:
-        with installing(f"{wanted.name} {wanted.version}", wanted.home):
+        with installing(f"{wanted.name} {wanted.version}", wanted.home), step("write", wanted.folder):
             if planned.copy or planned.clean:
                 with self._alone():
                     self._clean(wanted)
@@ -217,7 +218,8 @@ class Installer:
     def _ctr(self, namespace: str, *words: str) -> str:
         argv = ["ctr", f"--namespace={namespace}", "images", *words]
         try:
-            return self._runner.run(argv, timeout=max(1.0, self._deadline.remaining())).stdout
+            asks = words[0] == "list"
+            return self._runner.run(argv, timeout=max(1.0, self._deadline.remaining()), asks=asks).stdout
         except CommandError as error:
             error.remedy = error.remedy or "Make sure that containerd runs, and run the task again"
             raise

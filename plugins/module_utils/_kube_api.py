@@ -20,6 +20,7 @@ import ssl
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from ansible_collections.kubewright.cluster.plugins.module_utils import _run_log
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import (
     ApiError,
     CommandError,
@@ -135,8 +136,18 @@ class KubeApi:
     ) -> Any:
         """Send one request and return the decoded JSON, or text where the answer is not JSON.
 
-        Values of None in *query* are left out.
+        Values of None in *query* are left out. A request that can change something is a step of the run log.
         """
+        if method in ("GET", "HEAD") or (query or {}).get("dryRun"):
+            return self._send(method, path, body, query, content_type)[1]
+        with _run_log.step("api", f"{method} {self.server}{path}") as step:
+            step.rc, content = self._send(method, path, body, query, content_type)
+            return content
+
+    def _send(
+        self, method: str, path: str, body: Any, query: dict[str, Any] | None, content_type: str
+    ) -> tuple[int, Any]:
+        """Return the status and the content of an answer that is no error."""
         headers = {"Accept": "application/json", "User-Agent": "kubewright.cluster", **self._headers}
         payload = None
         if body is not None:
@@ -157,7 +168,7 @@ class KubeApi:
         content = _decode(data, response.getheader("Content-Type") or "")
         if response.status >= _BAD_REQUEST:
             raise self._refused(method, path, response, content)
-        return content
+        return response.status, content
 
     def get(self, path: str, **query: Any) -> Any:
         return self.request("GET", path, query=query)

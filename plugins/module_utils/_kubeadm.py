@@ -14,16 +14,19 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import redact
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 ADMIN_KUBECONFIG = "/etc/kubernetes/admin.conf"
 
-# Bootstrap tokens ("abcdef.0123456789abcdef") and certificate keys (32 bytes in hex); kubeadm prints both.
-_SECRET = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b|(?<!sha256:)\b[0-9a-f]{64}\b")
+CRI_SOCKET = "unix:///run/containerd/containerd.sock"
+
+# With one of these kubeadm reset would ask the cluster, and could take a member out of it.
+_KUBECONFIGS = (ADMIN_KUBECONFIG, "/etc/kubernetes/super-admin.conf")
 
 # kubeadm lets everybody read them, and keeps the mode of a file that it writes again.
 _KUBELET_FILES = ("config.yaml", "instance-config.yaml", "kubeadm-flags.env")
@@ -31,54 +34,9 @@ _KUBELET_FILES = ("config.yaml", "instance-config.yaml", "kubeadm-flags.env")
 _PHASE = re.compile(r"^\[([a-z][a-z-]+)\]", re.M)
 
 
-def redact(text: str) -> str:
-    """Return kubeadm's output without the secrets that it prints."""
-    return _SECRET.sub("********", text)
-
-
 def phases(output: str) -> list[str]:
     """Return the phases that an output of kubeadm names, in their order."""
     return list(dict.fromkeys(_PHASE.findall(output)))
-
-
-@dataclass(frozen=True)
-class NodePlan:
-    """What is to be done to make a host a node: a kubeadm subcommand, or nothing."""
-
-    action: str
-    reason: str
-
-
-def plan_node(wanted: str, state: str, evidence: list[str]) -> NodePlan:
-    """Decide from the host's state; *wanted* is C(seed), C(control_plane) or C(worker).
-
-    A host that kubeadm left half way is refused here: a second C(kubeadm join) over the remains of the first
-    one fails in ways that are hard to read, and a reset of what might be a member loses data.
-    """
-    if state == "incomplete":
-        raise KubewrightError(
-            "kubeadm was interrupted on this host",
-            why="found " + ", ".join(evidence),
-            remedy="If it is neither a node nor an etcd member of the cluster, reset it with the playbook "
-            "reset.yml and --limit, then run again",
-        )
-    if wanted == "seed":
-        if state != "none":
-            raise KubewrightError(
-                "This host already belongs to a cluster, so it cannot start a new one",
-                why="found " + ", ".join(evidence),
-                remedy="Find out why its API server does not answer, or reset it with the playbook reset.yml",
-            )
-        return NodePlan("init", "no cluster exists")
-    if state == "none":
-        return NodePlan("join", f"this host is to be a {wanted.replace('_', ' ')}")
-    if state != wanted:
-        raise KubewrightError(
-            f"This host is a {state.replace('_', ' ')}, not a {wanted.replace('_', ' ')}",
-            remedy="kubeadm cannot change a node's role: remove the node and reset the host first, or put it "
-            "into the other inventory group",
-        )
-    return NodePlan("", f"this host is already a {state.replace('_', ' ')}")
 
 
 def close_kubelet_files(folder: Path) -> None:
@@ -95,20 +53,27 @@ class Kubeadm:
         self._runner = runner
         self._binary = binary
 
-    def init(self, config: str, ignore_preflight_errors: list[str], timeout: float) -> str:
-        """Start a cluster on this host; return kubeadm's output without secrets."""
+    def init(self, config: str, ignored: list[str], timeout: float, skip: Sequence[str] = ()) -> str:
+        """Start a cluster on this host; return kubeadm's output without secrets.
+
+        *ignored* are names of preflight checks, *skip* are phases that are not run.
+        """
         # The join command that kubeadm prints last holds a token and the certificate key.
         extra = ["--upload-certs", "--skip-token-print", "--skip-certificate-key-print"]
-        return self._long(["init", *extra], config, ignore_preflight_errors, timeout)
+        return self._long(["init", *extra], config, ignored, timeout, skip)
 
-    def join(self, config: str, ignore_preflight_errors: list[str], timeout: float) -> str:
+    def join(self, config: str, ignored: list[str], timeout: float, skip: Sequence[str] = ()) -> str:
         """Join this host to the cluster; return kubeadm's output without secrets."""
-        return self._long(["join"], config, ignore_preflight_errors, timeout)
+        return self._long(["join"], config, ignored, timeout, skip)
 
-    def _long(self, words: list[str], config: str, ignored: list[str], timeout: float) -> str:
+    def _long(
+        self, words: list[str], config: str, ignored: list[str], timeout: float, skip: Sequence[str]
+    ) -> str:
         argv = [self._binary, *words, "--config=/dev/stdin"]
         if ignored:
             argv.append("--ignore-preflight-errors=" + ",".join(ignored))
+        if skip:
+            argv.append("--skip-phases=" + ",".join(skip))
         done = self._runner.run(argv, check=False, stdin=config, timeout=timeout, secret=True)
         stdout, stderr = redact(done.stdout), redact(done.stderr)
         if done.rc != 0:
@@ -120,10 +85,17 @@ class Kubeadm:
                 stdout=stdout,
                 stderr=stderr,
                 why=failure(stderr) or failure(stdout),
-                remedy="Mend the cause; then reset this host with the playbook reset.yml and --limit, "
-                "and run again",
+                remedy="Mend the cause, then run again: it goes on from here. To begin anew instead, reset this "
+                "host with the playbook reset.yml and --limit first",
             )
         return stdout
+
+    def reset(self, timeout: float, root: Path = Path("/")) -> None:
+        """Take the remains of an interrupted init or join away, on this host only."""
+        for path in _KUBECONFIGS:
+            (root / path.lstrip("/")).unlink(missing_ok=True)
+        argv = [self._binary, "reset", "--force", "--cleanup-tmp-dir", f"--cri-socket={CRI_SOCKET}"]
+        self._runner.run(argv, timeout=timeout)
 
     def create_token(self, ttl: str) -> tuple[str, str]:
         """Return a new bootstrap token and the hash of the cluster's CA key for pinning.

@@ -38,6 +38,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._fetch import (
     public,
     verify,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import step
 from ansible_collections.kubewright.cluster.plugins.module_utils._unpack import unpack
 
 MARKER = ".complete"
@@ -210,7 +211,7 @@ def _present(link: str, replace: bool) -> str | None:
 
 def apply(artefact: Artefact, planned: Plan, fetcher: Fetcher) -> State:
     """Do what the plan says and return the state after it."""
-    with installing(f"{artefact.name} {artefact.version}", artefact.home):
+    with installing(f"{artefact.name} {artefact.version}", artefact.home), step("write", artefact.folder):
         if planned.install or planned.clean:
             with _work_folder(artefact.home) as work:
                 if planned.install:

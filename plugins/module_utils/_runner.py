@@ -14,6 +14,7 @@ import shutil
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from ansible_collections.kubewright.cluster.plugins.module_utils import _run_log
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError
 
 # Privilege escalation often leaves a short PATH (sudo's secure_path on RHEL lacks /usr/local), and the tools
@@ -69,11 +70,13 @@ class Runner:
         stdin: str | None = None,
         timeout: float | None = None,
         secret: bool = False,
+        asks: bool = False,
     ) -> Completed:
         """Run *argv*; with *check* an exit code other than 0 is an error.
 
         *timeout* in seconds ends the program (``run_command`` cannot). *secret* keeps its output out of
-        errors.
+        errors. *asks* says that the program only asks something and leaves nothing behind: it is no step of
+        the run log.
         """
         limited = argv if timeout is None else ["timeout", "--kill-after=5", f"{timeout:g}", *argv]
         # expand_user_and_vars would rewrite "$" and "~" in arguments; without binary_data the input would get
@@ -86,7 +89,12 @@ class Runner:
         if stdin is not None:
             options.update(data=stdin, binary_data=True)
         try:
-            rc, stdout, stderr = self._run_command(limited, **options)
+            if asks:
+                rc, stdout, stderr = self._run_command(limited, **options)
+            else:
+                with _run_log.step("run", argv) as step:
+                    rc, stdout, stderr = self._run_command(limited, **options)
+                    step.rc = rc
         except OSError as error:
             raise self._not_started(argv, error.strerror or str(error)) from error
         if timeout is not None and rc in (_NOT_FOUND, _CANNOT_EXECUTE):
@@ -117,8 +125,8 @@ class Runner:
         return shutil.which(program, path=self._env["PATH"])
 
     def json(self, argv: list[str], *, timeout: float | None = None, secret: bool = False) -> Any:
-        """Run *argv* and decode the JSON that it prints."""
-        done = self.run(argv, timeout=timeout, secret=secret)
+        """Ask *argv* something, and decode the JSON that it prints."""
+        done = self.run(argv, timeout=timeout, secret=secret, asks=True)
         try:
             return json.loads(done.stdout)
         except ValueError as error:

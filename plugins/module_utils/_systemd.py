@@ -363,7 +363,7 @@ class Systemd:
 
     def _systemctl(self, deadline: Deadline, *words: str) -> str:
         argv = ["systemctl", "--no-ask-password", *words]
-        return self._runner.run(argv, timeout=max(1.0, deadline.remaining())).stdout
+        return self._runner.run(argv, timeout=max(1.0, deadline.remaining()), asks=words[0] == "show").stdout
 
     def _show(self, names: Sequence[str], deadline: Deadline) -> list[Unit]:
         if not names:
@@ -469,7 +469,7 @@ class Systemd:
 
     def _failure(self, unit: Unit, why: str) -> KubewrightError:
         argv = ["journalctl", f"--unit={unit.name}", "--lines=15", "--no-pager", "--output=cat"]
-        journal = self._runner.run(argv, check=False, timeout=10).stdout.strip()
+        journal = self._runner.run(argv, check=False, timeout=10, asks=True).stdout.strip()
         return KubewrightError(
             f"{unit.name} does not run",
             why=f"{why}. The end of its journal:\n{journal or '(nothing)'}\n",

@@ -182,6 +182,13 @@ host:
       type: str
       choices: [none, incomplete, worker, control_plane]
       sample: control_plane
+    interrupted:
+      description:
+        - What the M(kubewright.cluster.kubeadm_node) module was making of the host when it was cut off.
+        - V(null) where it came to its end.
+      type: str
+      choices: [seed, control_plane, worker, unknown]
+      sample: null
     evidence:
       description: The files that were found.
       type: list

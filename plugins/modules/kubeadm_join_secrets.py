@@ -104,7 +104,7 @@ def main() -> None:
             if module.params["control_plane"]:
                 argv = ["kubectl", "--kubeconfig", ADMIN_KUBECONFIG, "get", "configmap", "kubeadm-config"]
                 argv += ["--namespace", "kube-system", "--output", "jsonpath={.data.ClusterConfiguration}"]
-                configuration = runner.run(argv, timeout=60).stdout
+                configuration = runner.run(argv, timeout=60, asks=True).stdout
                 result["certificate_key"] = kubeadm.upload_certificates(configuration)
     except KubewrightError as error:
         module.fail_json(msg=str(error), **error.facts)

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from lab.nodes import NUMBER, PREFIX
+
 ROOT = Path(__file__).parent.parent.parent
 OUTPUT = ROOT / "tests" / "output"
-ADDRESSES = {"cp1": "10.198.0.11", "cp2": "10.198.0.12", "cp3": "10.198.0.13"}
-VIP = "10.198.0.100"
+ADDRESSES = {f"cp{number}": f"10.198.{NUMBER}.1{number}" for number in (1, 2, 3)}
+VIP = f"10.198.{NUMBER}.100"
 
 
 def run(
@@ -74,7 +76,7 @@ def playbook(name: str, *options: str, inventory: str = "inventories/lab", check
 def kubectl(*words: str, host: str = "cp1", check: bool = True) -> str:
     """Run kubectl on a control plane, against its own API server."""
     config = ["--kubeconfig", "/etc/kubernetes/admin.conf", "--server", f"https://{ADDRESSES[host]}:6443"]
-    return run("podman", "exec", f"kubewright-{host}", "kubectl", *config, *words, check=check)
+    return run("podman", "exec", f"{PREFIX}{host}", "kubectl", *config, *words, check=check)
 
 
 def nodes_ready(host: str = "cp1") -> set[str]:
@@ -113,12 +115,12 @@ class Fault:
 
 def kill(host: str) -> None:
     """The power fails."""
-    run("podman", "kill", f"kubewright-{host}")
+    run("podman", "kill", f"{PREFIX}{host}")
 
 
 def start(host: str) -> None:
     """The power comes back."""
-    run("podman", "start", f"kubewright-{host}")
+    run("podman", "start", f"{PREFIX}{host}")
 
 
 _bridges: dict[str, tuple[str, str]] = {}
@@ -126,7 +128,7 @@ _bridges: dict[str, tuple[str, str]] = {}
 
 def cut(host: str) -> None:
     """The switch forgets the host: its link stays up, nothing passes."""
-    index = run("podman", "exec", f"kubewright-{host}", "cat", "/sys/class/net/eth0/iflink").strip()
+    index = run("podman", "exec", f"{PREFIX}{host}", "cat", "/sys/class/net/eth0/iflink").strip()
     link = next(one for one in json.loads(run("ip", "-json", "link", "show")) if one["ifindex"] == int(index))
     _bridges[host] = (link["ifname"], link["master"])
     run("ip", "link", "set", "dev", link["ifname"], "nomaster")
@@ -140,12 +142,12 @@ def mend(host: str) -> None:
 
 def pause(host: str) -> None:
     """The host freezes: its kernel still accepts connections, nobody answers."""
-    run("podman", "pause", f"kubewright-{host}")
+    run("podman", "pause", f"{PREFIX}{host}")
 
 
 def unpause(host: str) -> None:
     """The host thaws."""
-    run("podman", "unpause", f"kubewright-{host}")
+    run("podman", "unpause", f"{PREFIX}{host}")
 
 
 FAULTS = {

@@ -19,6 +19,7 @@ def healthy_host() -> Facts:
     return {
         "hostname": "cp1",
         "kubeadm": "control_plane",
+        "interrupted": None,
         "evidence": ["/etc/kubernetes/kubelet.conf"],
         "versions": {},
         "services": {"kubelet": dict(running), "containerd": dict(running)},
@@ -397,6 +398,8 @@ def service(active: bool, enabled: bool) -> Facts:
     ("host", "reasons", "notices"),
     [
         (with_host(kubeadm="incomplete"), ["kubeadm has not finished on this host"], []),
+        (with_host(interrupted="control_plane"), ["kubeadm was interrupted on this host"], []),
+        (with_host(kubeadm="incomplete", interrupted="seed"), ["kubeadm was interrupted on this host"], []),
         (with_host(services=service(False, True)), ["kubelet does not run"], []),
         (with_host(services=service(True, False)), [], ["kubelet will not start with the host"]),
         (with_host(ntp_synchronized=False), [], ["The clock is not synchronized"]),

@@ -194,6 +194,15 @@ def test_a_failure_before_the_rename_leaves_nothing_behind(tmp_path: Path, path:
         assert "Free some space" in str(stopped.value)
 
 
+def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
+    """A run that is killed cleans nothing up: its temporary file and folder are the next run's."""
+    (tmp_path / ".kubewright-a").write_text("the half of a file")
+    (tmp_path / ".kubewright-new").mkdir()
+    _host_files.apply(make_plan(item(tmp_path / "a", "whole"), item(tmp_path / "new/b", "whole")), os.replace)
+    assert sorted(os.listdir(tmp_path)) == ["a", "new"]
+    assert (tmp_path / "a").read_text() == (tmp_path / "new/b").read_text() == "whole"
+
+
 def test_what_a_stopped_run_did_not_reach_is_done_by_the_next(tmp_path: Path) -> None:
     files = [item(tmp_path / name) for name in "abc"]
     planned = make_plan(*files)

@@ -246,6 +246,7 @@ def test_a_host_where_nothing_is_installed(tmp_path: Path) -> None:
     assert facts == {
         "system": {"id": None, "version_id": None, "like": [], "package_manager": None},
         "kubeadm": "none",
+        "interrupted": None,
         "evidence": [],
         "versions": dict.fromkeys(["kubeadm", "kubelet", "kubectl", "containerd", "runc", "etcdctl"]),
         "services": {"kubelet": off, "containerd": off},

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,8 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm import
     Kubeadm,
     failure,
     phases,
-    plan_node,
-    redact,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import redact
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 TOKEN = "abcdef.0123456789abcdef"
@@ -106,47 +106,6 @@ def test_failure_of_other_outputs(output: str, told: str) -> None:
     assert failure(output) == told
 
 
-REFUSED_SEED = "already belongs to a cluster"
-REFUSED_ROLE = "cannot change a node's role"
-INTERRUPTED = "kubeadm was interrupted on this host"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "state", "outcome"),
-    [
-        ("seed", "none", "init"),
-        ("seed", "control_plane", REFUSED_SEED),
-        ("seed", "worker", REFUSED_SEED),
-        ("seed", "incomplete", INTERRUPTED),
-        ("control_plane", "none", "join"),
-        ("control_plane", "control_plane", ""),
-        ("control_plane", "worker", REFUSED_ROLE),
-        ("control_plane", "incomplete", INTERRUPTED),
-        ("worker", "none", "join"),
-        ("worker", "control_plane", REFUSED_ROLE),
-        ("worker", "worker", ""),
-        ("worker", "incomplete", INTERRUPTED),
-    ],
-)
-def test_plan_of_every_wish_in_every_state(wanted: str, state: str, outcome: str) -> None:
-    evidence = [] if state == "none" else ["/etc/kubernetes/kubelet.conf", "/var/lib/etcd/member"]
-    if outcome in ("", "init", "join"):
-        plan = plan_node(wanted, state, evidence)
-        assert plan.action == outcome
-        assert plan.reason
-        return
-    with pytest.raises(KubewrightError, match=outcome) as caught:
-        plan_node(wanted, state, evidence)
-    assert caught.value.remedy
-    if outcome != REFUSED_ROLE:
-        assert "/etc/kubernetes/kubelet.conf, /var/lib/etcd/member" in str(caught.value)
-
-
-def test_refusal_names_both_roles() -> None:
-    with pytest.raises(KubewrightError, match="This host is a control plane, not a worker"):
-        plan_node("worker", "control_plane", [])
-
-
 def test_init_and_join_get_their_configuration_through_standard_input() -> None:
     commands = FakeCommands((0, "[certs] made\n", ""), (0, "[preflight] fine\n", ""))
     kubeadm = Kubeadm(Runner(commands), binary="/opt/kubeadm")
@@ -160,6 +119,36 @@ def test_init_and_join_get_their_configuration_through_standard_input() -> None:
         [*limit, "60", "/opt/kubeadm", "join", "--config=/dev/stdin", ignored],
     ]
     assert all(options["data"] == CONFIG for _argv, options in commands.calls)
+
+
+def test_phases_that_are_not_repeated_are_named() -> None:
+    commands = FakeCommands((0, "", ""), (0, "", ""))
+    kubeadm = Kubeadm(Runner(commands))
+    kubeadm.init(CONFIG, [], 900, ["preflight"])
+    kubeadm.join(CONFIG, [], 900, ["preflight", "kubelet-start"])
+    assert [argv[-1] for argv, _options in commands.calls] == [
+        "--skip-phases=preflight",
+        "--skip-phases=preflight,kubelet-start",
+    ]
+
+
+def test_a_reset_cannot_ask_the_cluster(tmp_path: Path) -> None:
+    """kubeadm reset removes an etcd member when it finds a kubeconfig, and waits for an API that is not there."""
+    folder = tmp_path / "etc/kubernetes"
+    folder.mkdir(parents=True)
+    for name in ("admin.conf", "super-admin.conf", "kubelet.conf"):
+        (folder / name).write_text("")
+    commands = FakeCommands((0, "", ""))
+    Kubeadm(Runner(commands)).reset(60, tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["kubelet.conf"]
+    [(argv, _options)] = commands.calls
+    assert argv[argv.index("kubeadm") :] == [
+        "kubeadm",
+        "reset",
+        "--force",
+        "--cleanup-tmp-dir",
+        "--cri-socket=unix:///run/containerd/containerd.sock",
+    ]
 
 
 def test_the_output_comes_without_secrets() -> None:

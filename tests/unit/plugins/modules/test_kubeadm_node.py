@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.kubewright.cluster.plugins.module_utils import _half_done as half_done
+from ansible_collections.kubewright.cluster.plugins.module_utils._half_done import Began
 from ansible_collections.kubewright.cluster.plugins.modules import kubeadm_node
 
 TOKEN = "abcdef.0123456789abcdef"
@@ -20,21 +23,28 @@ CONFIG = f"kind: JoinConfiguration\ntoken: {TOKEN}\n"
 class FakeHost:
     """A host in some state, with a kubeadm that answers the same whatever it is asked."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self.root = root
+        (root / "proc").mkdir()
         self.state: tuple[str, list[str]] = ("none", [])
+        self.notes: list[Began | None] = []
         self.answer = (0, "[preflight] Running\n[kubelet-start] Starting\n", "")
         self.calls: list[tuple[list[str], str]] = []
+        monkeypatch.setattr(kubeadm_node, "ROOT", root)
         monkeypatch.setattr(kubeadm_node, "kubeadm_state", lambda root: self.state)
         monkeypatch.setattr(AnsibleModule, "run_command", self.run_command)
 
     def run_command(self, argv: list[str], **options: Any) -> tuple[int, str, str]:
-        self.calls.append((argv, options["data"]))
+        self.calls.append((argv, options.get("data", "")))
+        self.notes.append(half_done.read(self.root))
+        if "reset" in argv:
+            self.state = ("none", [])
         return self.answer
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    return FakeHost(monkeypatch)
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHost:
+    return FakeHost(monkeypatch, tmp_path)
 
 
 def run(capsys: pytest.CaptureFixture[str], options: dict[str, Any], check: bool = False) -> dict[str, Any]:
@@ -73,14 +83,87 @@ def test_a_node_is_left_alone(
     assert not host.calls
 
 
+REMAINS = ["/etc/kubernetes/kubelet.conf", "/var/lib/kubelet/pki/kubelet-client-current.pem"]
+NOBODY: dict[str, Any] = {
+    "nodes": [],
+    "etcd": {"members": [{"id": "1", "name": "cp1", "peer_urls": ["https://10.0.0.1:2380"]}], "error": None},
+}
+ITSELF = {**NOBODY, "nodes": [{"name": "worker1", "ready": True, "addresses": ["10.0.0.9"]}]}
+WORKER = {"role": "worker", "config": CONFIG, "node_name": "worker1", "address": "10.0.0.9"}
+
+
 @pytest.mark.parametrize("check", [True, False])
-def test_remains_of_an_interrupted_join_are_refused(
+def test_remains_that_nobody_left_a_note_of_are_refused(
     capsys: pytest.CaptureFixture[str], host: FakeHost, check: bool
 ) -> None:
-    host.state = ("incomplete", ["/etc/kubernetes/kubelet.conf"])
-    failed = run(capsys, {"role": "worker", "config": CONFIG}, check=check)
+    host.state = ("incomplete", REMAINS)
+    failed = run(capsys, {**WORKER, "cluster": NOBODY}, check=check)
     assert failed["failed"]
     assert "found /etc/kubernetes/kubelet.conf" in failed["msg"]
+    assert not host.calls
+
+
+def test_the_note_is_there_while_kubeadm_works_and_goes_with_its_success(
+    capsys: pytest.CaptureFixture[str], host: FakeHost
+) -> None:
+    run(capsys, WORKER)
+    assert host.notes == [Began("worker")]
+    assert half_done.read(host.root) is None
+
+
+def test_the_note_stays_when_kubeadm_fails(capsys: pytest.CaptureFixture[str], host: FakeHost) -> None:
+    host.answer = (1, "", "error execution phase preflight: no\n")
+    assert run(capsys, WORKER)["failed"]
+    assert half_done.read(host.root) == Began("worker")
+
+
+def test_check_mode_leaves_no_note(capsys: pytest.CaptureFixture[str], host: FakeHost) -> None:
+    run(capsys, WORKER, check=True)
+    assert half_done.read(host.root) is None
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_host_that_the_cluster_does_not_know_is_reset_and_joined(
+    capsys: pytest.CaptureFixture[str], host: FakeHost, check: bool
+) -> None:
+    half_done.note("worker", host.root)
+    host.state = ("incomplete", REMAINS)
+    result = run(capsys, {**WORKER, "cluster": NOBODY}, check=check)
+    assert (result["changed"], result["interrupted"], result["reset"]) == (True, True, True)
+    words = [argv[argv.index("kubeadm") + 1] for argv, _stdin in host.calls]
+    assert words == ([] if check else ["reset", "join"])
+    assert bool(half_done.read(host.root)) == check
+
+
+def test_a_reset_that_leaves_something_is_an_error(
+    capsys: pytest.CaptureFixture[str], host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_done.note("worker", host.root)
+    monkeypatch.setattr(kubeadm_node, "kubeadm_state", lambda root: ("incomplete", REMAINS))
+    failed = run(capsys, {**WORKER, "cluster": NOBODY})
+    assert "kubeadm reset left something behind (/etc/kubernetes/kubelet.conf" in failed["msg"]
+    assert len(host.calls) == 1
+
+
+def test_a_node_of_the_cluster_is_finished(capsys: pytest.CaptureFixture[str], host: FakeHost) -> None:
+    half_done.note("worker", host.root)
+    host.state = ("worker", REMAINS)
+    result = run(capsys, {**WORKER, "cluster": ITSELF})
+    assert (result["changed"], result["reset"]) == (True, False)
+    assert result["skipped_phases"] == ["preflight", "kubelet-start"]
+    (start, _), (join, stdin) = host.calls
+    assert start[-3:] == ["systemctl", "start", "kubelet.service"]
+    assert join[-1] == "--skip-phases=preflight,kubelet-start"
+    assert stdin == CONFIG
+    assert half_done.read(host.root) is None
+
+
+def test_a_kubeadm_that_still_works_is_waited_for(capsys: pytest.CaptureFixture[str], host: FakeHost) -> None:
+    process = host.root / "proc/7"
+    process.mkdir()
+    (process / "cmdline").write_bytes(b"kubeadm\0join\0")
+    failed = run(capsys, {**WORKER, "timeout": 0}, check=True)
+    assert "the kubeadm that an earlier run started on this host" in failed["msg"]
     assert not host.calls
 
 

@@ -1,0 +1,105 @@
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finish what an interrupted dpkg left, without which apt installs nothing more.
+
+dpkg keeps a journal below updates/ while it works, and refuses everything but ``dpkg --configure -a`` where
+it finds one. A package that was cut off while its files were unpacked has to be unpacked again, which apt
+does when it is asked to mend what is broken.
+
+PRIVATE to the collection: this interface can change in any release.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
+
+# Under /var/lib/dpkg. Whoever runs apt or dpkg holds it; the kernel gives it back when that process ends.
+LOCK = "lock-frontend"
+
+# dpkg(1), "Package states": those that a finished dpkg leaves no package in.
+_UNFINISHED = ("half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending")
+
+_KEEP_FILES = ("--force-confdef", "--force-confold")
+
+
+@dataclass(frozen=True)
+class State:
+    """What dpkg left: whether its journal is there, and the packages that are not whole."""
+
+    journal: bool
+    packages: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        return not self.journal and not self.packages
+
+
+def parse_status(text: str) -> list[str]:
+    """Return the names of the packages in dpkg's status file that are not whole."""
+    found = []
+    name = ""
+    for line in text.splitlines():
+        if line.startswith("Package: "):
+            name = line[len("Package: ") :].strip()
+        elif line.startswith("Status: "):
+            words = line.split()
+            if words[-1] in _UNFINISHED or "reinstreq" in words:
+                found.append(name)
+    return sorted(found)
+
+
+def observe(folder: Path) -> State:
+    """Look at dpkg's own files, which is quick; *folder* is /var/lib/dpkg, which other systems do not have."""
+    try:
+        text = (folder / "status").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return State(False, ())
+    # dpkg(1) numbers the parts of its journal; a temporary file of its own is not one of them.
+    updates = folder / "updates"
+    journal = updates.is_dir() and any(path.name.isdigit() for path in updates.iterdir())
+    return State(journal, tuple(parse_status(text)))
+
+
+def settle(folder: Path, deadline: Deadline) -> State:
+    """Return what is left once nobody installs packages any more."""
+    state = observe(folder)
+    if state.whole:
+        return state
+    lock = folder / LOCK
+
+    def free() -> bool:
+        with lock.open("a+b") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+            return True
+
+    wait_for(free, deadline, what="another program that installs packages on this host")
+    return observe(folder)
+
+
+def mend(runner: Runner, folder: Path, deadline: Deadline) -> None:
+    """Configure what was unpacked, and unpack again what was not."""
+    # A package whose configuration fails now may be mended by what apt does next.
+    argv = ["dpkg", *_KEEP_FILES, "--configure", "--pending"]
+    runner.run(argv, check=False, timeout=max(1.0, deadline.remaining()))
+    if observe(folder).whole:
+        return
+    argv = ["apt-get", "--yes", "--no-install-recommends", "--fix-broken"]
+    argv += [f"--option=Dpkg::Options::={option}" for option in _KEEP_FILES]
+    runner.run([*argv, "install"], timeout=max(1.0, deadline.remaining()))
+    left = observe(folder)
+    if not left.whole:
+        raise KubewrightError(
+            "Packages are not whole, and neither dpkg nor apt could finish them",
+            where=", ".join(left.packages) or str(folder / "updates"),
+            remedy="Run 'dpkg --audit' on the host, which says what each of them lacks, mend it and run again",
+        )

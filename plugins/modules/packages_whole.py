@@ -1,0 +1,83 @@
+#!/usr/bin/python
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: packages_whole
+short_description: Finish the installation of packages that was interrupted
+version_added: 0.1.0
+description:
+  - A C(dpkg) that is cut off leaves packages that are half installed, and from then on C(apt) installs nothing.
+  - This module configures what was unpacked, and lets C(apt) unpack again what was not. Configuration files that were
+    changed on the host are kept.
+  - A C(dpkg) that still runs, because only its controller was ended, is waited for.
+  - Does nothing on hosts without C(dpkg).
+options:
+  timeout:
+    description:
+      - Seconds that waiting and mending may take together.
+    type: int
+    default: 600
+extends_documentation_fragment:
+  - kubewright.cluster._attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - It waits for a C(dpkg) that is found running in check mode too.
+  diff_mode:
+    support: none
+    details:
+      - RV(packages) says what was mended.
+  idempotent:
+    support: full
+requirements:
+  - Root on the host.
+author:
+  - kubewright.cluster contributors (@kubewright)
+"""
+
+EXAMPLES = r"""
+- name: Finish what an interrupted run left of packages
+  kubewright.cluster.packages_whole:
+"""
+
+RETURN = r"""
+packages:
+  description: The packages that were not whole. Those that only the journal of C(dpkg) knows are not named.
+  returned: success
+  type: list
+  elements: str
+  sample: [kubelet]
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubewright.cluster.plugins.module_utils._dpkg import mend, settle
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
+
+FOLDER = Path("/var/lib/dpkg")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"timeout": {"type": "int", "default": 600}}, supports_check_mode=True
+    )
+    deadline = Deadline(module.params["timeout"])
+    try:
+        state = settle(FOLDER, deadline)
+        if not state.whole and not module.check_mode:
+            mend(Runner(module.run_command, {"DEBIAN_FRONTEND": "noninteractive"}), FOLDER, deadline)
+    except KubewrightError as error:
+        module.fail_json(msg=str(error), **error.facts)
+    module.exit_json(changed=not state.whole, packages=list(state.packages))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Kill site.yml anywhere, run it again: it ends converged.
+
+`make test` cuts one provisioning from bare hosts off at eleven moments in a row. `make soak`
+(KUBEWRIGHT_ALL_CRASHES) makes the table of all steps from a clean run, and cuts runs off at each of them.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from crash import CONTROLLER, POWER, SESSIONS, Event, Hosts, Playbook, Step, cut_off, make_inventory
+from labtools import OUTPUT, Notes
+
+ALL = bool(os.environ.get("KUBEWRIGHT_ALL_CRASHES"))
+RECORDS = OUTPUT / "crash"
+ETCDCTL = (
+    "etcdctl --cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt "
+    "--key=/etc/kubernetes/pki/etcd/server.key --endpoints=https://127.0.0.1:2379"
+)
+KUBECTL = "kubectl --kubeconfig=/etc/kubernetes/admin.conf"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment to cut a run off at: on which host, how to know it, and how to do it."""
+
+    name: str
+    host: str
+    there: Callable[[Playbook], bool]
+    how: str
+
+
+def file(host: str, path: str) -> Callable[[Playbook], bool]:
+    """A file appears on a host."""
+    return lambda playbook: playbook.hosts.path(host, path).exists()
+
+
+def step(host: str, text: str) -> Callable[[Playbook], bool]:
+    """A step begins whose name contains a text."""
+    return lambda playbook: any(
+        event.begins and event.step.host == host and text in event.step.what
+        for event in playbook.watch.events
+    )
+
+
+def serves(host: str) -> Callable[[Playbook], bool]:
+    """The API server of a host is ready."""
+
+    def there(playbook: Playbook) -> bool:
+        tls = ssl.create_default_context()
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+        address = playbook.hosts.addresses[host]
+        connection = http.client.HTTPSConnection(address, 6443, timeout=0.5, context=tls)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return there
+
+
+# In the order in which a run comes to them.
+MOMENTS = [
+    Moment("apt unpacks the kubelet", "cp1", file("cp1", "/usr/bin/kubelet.dpkg-new"), SESSIONS),
+    Moment("containerd is installed", "worker1", step("worker1", "write /opt/kubewright/containerd"), POWER),
+    Moment("HAProxy is configured", "cp2", step("cp2", "write /etc/haproxy/haproxy.cfg"), POWER),
+    Moment("etcdctl is copied out of its image", "cp1", step("cp1", "image_files write"), SESSIONS),
+    Moment(
+        "kubeadm init makes certificates", "cp1", file("cp1", "/etc/kubernetes/pki/etcd/ca.key"), SESSIONS
+    ),
+    Moment("kubeadm init starts etcd", "cp1", file("cp1", "/var/lib/etcd/member/snap/db"), POWER),
+    Moment("kubeadm init: the API server answers", "cp1", serves("cp1"), SESSIONS),
+    Moment("the pod network is applied", "cp1", step("cp1", "kube_apply api PATCH"), CONTROLLER),
+    Moment(
+        "the worker's kubelet bootstraps",
+        "worker1",
+        file("worker1", "/etc/kubernetes/bootstrap-kubelet.conf"),
+        SESSIONS,
+    ),
+    Moment("the new etcd member is added", "cp2", file("cp2", "/etc/kubernetes/manifests/etcd.yaml"), POWER),
+    Moment(
+        "the new control plane's node registers",
+        "cp2",
+        file("cp2", "/etc/kubernetes/kubelet.conf"),
+        CONTROLLER,
+    ),
+]
+
+
+def converged(hosts: Hosts, folder: Path) -> None:
+    """Prove that nothing is missing and nothing is left over."""
+    verified = Playbook(hosts, folder / "verify", "verify")
+    verified.end()
+    assert verified.code == 0, verified.tail()
+    again = Playbook(hosts, folder / "again")
+    counts = again.end()
+    assert again.code == 0 and counts.total("changed") == 0, again.tail()
+
+    shown = json.loads(hosts.shell("cp1", f"{KUBECTL} get nodes -o json"))["items"]
+    assert {node["metadata"]["name"] for node in shown} == set(hosts.names)
+    role = "node-role.kubernetes.io/control-plane"
+    control = {node["metadata"]["name"] for node in shown if role in node["metadata"]["labels"]}
+    assert control == set(hosts.control_planes)
+    members = json.loads(hosts.shell("cp1", f"{ETCDCTL} member list -w json"))["members"]
+    assert {member["name"] for member in members} == set(hosts.control_planes)
+    assert not any(member.get("isLearner") for member in members)
+    taints = [node["spec"].get("taints") for node in shown if node["metadata"]["name"] in control]
+    assert all(taints), "a control plane without its taint"
+    for host in hosts.names:
+        for path in ("/var/lib/kubewright/kubeadm-began.json", "/etc/kubernetes/bootstrap-kubelet.conf"):
+            assert not hosts.path(host, path).exists(), f"{host}:{path}"
+        assert hosts.shell(host, "dpkg --audit") == ""
+
+
+@pytest.fixture
+def records() -> Path:
+    """Return an empty folder for what runs print."""
+    folder = RECORDS / time.strftime("%H%M%S")
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.skipif(ALL, reason="soak runs the whole table instead")
+def test_a_provisioning_that_is_killed_again_and_again_converges(
+    tmp_path: Path, records: Path, notes: Notes
+) -> None:
+    """Eleven moments in a row, from bare hosts; then everything is there, and the next run changes nothing."""
+    hosts = Hosts(make_inventory(tmp_path / "inventory", 2, 1))
+    hosts.bare()
+    begun = time.monotonic()
+    for number, moment in enumerate(MOMENTS, 1):
+        playbook = Playbook(hosts, records / f"{number:02d}", options=("-vvv", "--diff"))
+        reached = playbook.reach(lambda playbook=playbook, moment=moment: moment.there(playbook))
+        assert reached, f"the run ended before: {moment.name}\n{playbook.tail()}"
+        cut_off(playbook, moment.how, moment.host)
+        after = time.monotonic() - playbook.begun
+        print(f"{number:2d}. {moment.host}, {moment.name}: {moment.how} after {after:.0f} s", flush=True)
+    last = Playbook(hosts, records / "last", options=("-vvv", "--diff"))
+    last.end()
+    assert last.code == 0, last.tail()
+    converged(hosts, records)
+    took = time.monotonic() - begun
+    notes.add(
+        f"site.yml killed at {len(MOMENTS)} moments in a row on 2 + 1 hosts, then converged: {took:.0f} s"
+    )
+    assert took < 600
+
+
+def delay(event: Event, seconds: dict[Step, float]) -> float:
+    """Return how long after its beginning a step is cut off: in its middle, as a clean run knows it."""
+    return min(20.0, seconds.get(event.step, 0.0) / 2)
+
+
+def chain(hosts: Hosts, records: Path, rows: set[Step], seconds: dict[Step, float], left: set[Step]) -> int:
+    """Provision bare hosts, and cut every run off at the first step that is still *left*; return how often.
+
+    What was in flight on the other hosts was cut off with it.
+    """
+    hosts.bare()
+    ways = (SESSIONS, CONTROLLER, POWER)
+    for number in range(1, 2 * len(rows) + 2):
+        playbook = Playbook(hosts, records / f"{number:03d}")
+        hit = next((event for event in playbook.events() if event.begins and event.step in left), None)
+        if hit is None:
+            playbook.end()
+            assert playbook.code == 0, playbook.tail()
+            converged(hosts, records)
+            return number - 1
+        until = time.monotonic() + delay(hit, seconds)
+        playbook.reach(lambda until=until: time.monotonic() >= until)
+        if playbook.runs:
+            how = ways[number % len(ways)]
+            playbook.watch.poll()
+            cut = {hit.step} | playbook.watch.in_flight()
+            cut_off(playbook, how, hit.step.host)
+            left -= cut
+            print(f"{number:3d}. {hit.step}: {how}", flush=True)
+    pytest.fail(f"{len(left)} steps are left after {number} runs: {', '.join(map(str, left))}")
+
+
+@pytest.mark.skipif(not ALL, reason="for soak: every step of a provisioning, hours")
+def test_the_whole_crash_table(tmp_path: Path, records: Path, notes: Notes) -> None:
+    """The table is made from the run logs of a clean run; runs are cut off at each of its steps on each host."""
+    hosts = Hosts(make_inventory(tmp_path / "inventory", 3, 2))
+    hosts.bare()
+    clean = Playbook(hosts, records / "clean")
+    clean.end()
+    assert clean.code == 0, clean.tail()
+    rows = {event.step for event in clean.watch.events if event.begins}
+    seconds = {event.step: event.seconds for event in clean.watch.events if not event.begins}
+    (records / "table.txt").write_text("".join(f"{row}\n" for row in sorted(map(str, rows))))
+    assert len(rows) > 100, "the run log does not name the steps"
+
+    left = set(rows)
+    runs = 0
+    # A step that is over before the run is cut off does not come again in this provisioning: the next has it first.
+    for provisioning in range(1, 5):
+        runs += chain(hosts, records / f"chain-{provisioning}", rows, seconds, left)
+        if not left:
+            break
+    (records / "not-cut-off.txt").write_text("".join(f"{row}\n" for row in sorted(map(str, left))))
+    notes.add(
+        f"crash table of site.yml on 3 + 2 hosts: {len(rows) - len(left)} of {len(rows)} steps cut off in {runs} runs "
+        f"over {provisioning} provisionings, each converged"
+    )
+    assert not left, f"never cut off: {', '.join(sorted(map(str, left)))}"
