@@ -99,10 +99,16 @@ class KubeApi:
             error.where = path
             error.remedy = error.remedy or "Make sure that kubectl reads the file and that the context exists"
             raise
-        return cls._from_config(config, path, server, timeout)
+        return cls.from_config(config, path, server=server, timeout=timeout)
 
     @classmethod
-    def _from_config(cls, config: dict[str, Any], path: str, server: str | None, timeout: float) -> KubeApi:
+    def from_config(
+        cls, config: dict[str, Any], path: str, *, server: str | None = None, timeout: float = 10
+    ) -> KubeApi:
+        """Make a client from the first cluster and the first user of *config*, a decoded kubeconfig.
+
+        Everything must be inside it, not in files that it names. *path* says in errors what it is.
+        """
         try:
             cluster = config["clusters"][0]["cluster"]
             address = server or cluster["server"]
