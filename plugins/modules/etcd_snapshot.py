@@ -14,8 +14,8 @@ description:
   - With O(state=saved) it streams a snapshot from one healthy member into a folder, a follower where there is one. The
     file gets its name only after it was verified completely, so that what has a name is a backup. Old snapshots are
     pruned after that, and never the newest one.
-  - With O(state=restored) it makes the data folder of one member from a snapshot, with the revision bumped and marked as
-    compacted, so that clients with a cache from before notice. Data that is there is moved aside, never deleted.
+  - With O(state=restored) it makes the data folder of one member from a snapshot, with the revision bumped and marked
+    as compacted, so that clients with a cache from before notice. Data that is there is moved aside, never deleted.
   - It starts and stops no process. The playbooks C(backup.yml) and C(restore.yml) do all that belongs to it.
 options:
   state:
@@ -73,8 +73,8 @@ options:
     type: dict
   token:
     description:
-      - With O(state=restored), a word that no cluster of these hosts had before. With the members it makes the id of the
-        new cluster, so that members of the old one are turned away. The same on every host.
+      - With O(state=restored), a word that no cluster of these hosts had before. With the members it makes the id of
+        the new cluster, so that members of the old one are turned away. The same on every host.
     type: str
   bump_revision:
     description:

@@ -212,7 +212,7 @@ class Cluster:
         """Announce a member as somebody else would; etcd takes nobody until it has been whole for 5 s."""
         words = ["member", "add", "lost", f"--peer-urls={self.peer(number)}", *flags]
         until = time.monotonic() + 20
-        while "added to cluster" not in (said := self.etcdctl(*words, check=False)):
+        while "already exist" not in (said := self.etcdctl(*words, check=False)):
             assert time.monotonic() < until, said
             time.sleep(0.5)
 

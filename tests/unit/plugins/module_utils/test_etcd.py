@@ -124,6 +124,7 @@ def test_all_is_well() -> None:
         db_size_in_use=9654272,
         revision=81234,
         raft_term=4,
+        quota=2147483648,
     )
 
 
