@@ -205,7 +205,8 @@ class Saver:
 
     @staticmethod
     def _check_age(found: Snapshot, member: Member) -> None:
-        if member.revision and found.revision < member.revision:
+        # An etcd without a key is at revision 1, and etcdutl finds none in its file.
+        if member.revision and member.revision > 1 and found.revision < member.revision:
             raise KubewrightError(
                 f"The snapshot ends at revision {found.revision}, but {member.name} was at {member.revision} before",
                 where=found.path,

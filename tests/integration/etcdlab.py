@@ -219,7 +219,7 @@ class Cluster:
     def run(self, module: str, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run a module of the collection as Ansible would."""
         pki = self.authority.folder
-        if module.startswith("etcd_member") or options.get("state") in ("saved", None):
+        if module != "etcd_snapshot_info" and options.get("state") != "restored":
             options = {
                 "endpoints": [self.client(one) for one in sorted(self.processes) or [1]],
                 "ca_cert": str(pki / "ca.crt"), "client_cert": str(pki / "client.crt"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import stat
 import subprocess
@@ -184,10 +183,12 @@ def test_a_file_of_a_newer_etcd(tmp_path: Path) -> None:
     new, old = (Cluster(minor, tmp_path / minor, net=30) for minor in ("3.7", "3.6"))
     try:
         new.up(1)
-        path = save(new, tmp_path / "backups")["snapshot"]["path"]
+        done = save(new, tmp_path / "backups")
+        assert "failed" not in done, done
     finally:
         new.down()
-    refused = restore(old, 5, path, [5])
+    assert done["snapshot"]["total_keys"] == 0
+    refused = restore(old, 5, done["snapshot"]["path"], [5])
     assert refused["failed"], refused
     assert "etcd 3.7 wrote the snapshot" in refused["msg"] or "cannot read its database" in refused["msg"], (
         refused["msg"]
@@ -219,16 +220,20 @@ def test_a_full_disk_leaves_nothing(newest: Cluster, tmp_path: Path) -> None:
     """A real small file system: refused before it begins, and cleaned when it fills in the middle."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)], check=True)
     try:
         refused = save(newest, disk)
         assert refused["failed"] and "are free" in refused["msg"], refused
-        # The database grows between the look and the save.
-        subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
-        (disk / "other").write_bytes(b"x" * 700_000)
-        os.truncate(disk / "other", 700_000)
-        refused = save(newest, disk)
-        assert refused["failed"]
+        # Something else fills the disk between the look and the save.
+        subprocess.run(["mount", "-o", "remount,size=2m", str(disk)], check=True)
+        filler = tmp_path / "fill-and-save"
+        filler.write_text(
+            f'#!/bin/sh\ncase "$*" in *"snapshot save"*) head -c 3000000 /dev/zero >{disk}/other;; esac\n'
+            f'exec {newest.tools}/etcdctl "$@"\n'
+        )
+        filler.chmod(0o755)
+        refused = save(newest, disk, etcdctl=str(filler))
+        assert refused["failed"] and "no space left" in refused["msg"].lower(), refused
         assert [one.name for one in disk.iterdir()] == ["other"]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
