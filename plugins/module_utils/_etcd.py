@@ -11,13 +11,17 @@ PRIVATE to the collection: this interface can change in any release.
 
 from __future__ import annotations
 
+import copy
+import http.client
 import json
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, TypeVar
+from urllib.parse import urlsplit
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
-from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Completed, Runner
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import NOT_STARTED, Completed, Runner
 
 T = TypeVar("T")
 
@@ -28,7 +32,8 @@ _ALARMS = {0: "NONE", 1: "NOSPACE", 2: "CORRUPT"}
 class Member:
     """One member; ``error`` says why it is not healthy.
 
-    ``version``, the sizes, ``revision`` and ``raft_term`` are None when the member's status cannot be read.
+    ``version``, the sizes, ``revision`` and ``raft_term`` are None when the member's status cannot be read;
+    ``quota`` in bytes also before etcd 3.6, which began to tell it.
     """
 
     id: str
@@ -43,6 +48,7 @@ class Member:
     db_size_in_use: int | None = None
     revision: int | None = None
     raft_term: int | None = None
+    quota: int | None = None
     alarms: list[str] = field(default_factory=list)
     error: str | None = None
 
@@ -58,6 +64,7 @@ class Status:
     db_size_in_use: int
     revision: int
     raft_term: int
+    quota: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,15 +132,21 @@ def parse_status(document: list[dict[str, Any]] | None) -> list[Status]:
                 db_size_in_use=int(status.get("dbSizeInUse") or 0),
                 revision=int(header.get("revision") or 0),
                 raft_term=int(status.get("raftTerm") or header.get("raft_term") or 0),
+                quota=int(status["dbSizeQuota"]) if status.get("dbSizeQuota") else None,
             )
         )
     return statuses
 
 
 def parse_health(document: list[dict[str, Any]] | None) -> dict[str, str]:
-    """Read ``etcdctl endpoint health -w json`` as endpoint -> why it is unhealthy, empty when healthy."""
+    """Read ``etcdctl endpoint health -w json`` as endpoint -> why it is unhealthy, empty when healthy.
+
+    With an alarm every endpoint calls itself unhealthy. Whose alarm it is, `alarm list` says.
+    """
     return {
-        item["endpoint"]: "" if item.get("health") else item.get("error") or "it did not commit a proposal"
+        item["endpoint"]: ""
+        if item.get("health") or "Active Alarm" in item.get("error", "")
+        else item.get("error") or "it did not commit a proposal"
         for item in document or []
     }
 
@@ -165,6 +178,7 @@ def combine(
                 db_size_in_use=status.db_size_in_use,
                 revision=status.revision,
                 raft_term=status.raft_term,
+                quota=status.quota,
             )
         raised = alarms.get(member.id, [])
         error = _why_unhealthy(member, status, leader, health, raised)
@@ -214,9 +228,16 @@ class EtcdCtl:
         binary: str = "/usr/local/bin/etcdctl",
     ) -> None:
         self._runner = runner
+        self._tls = (cacert, cert, key)
         self._connection = [f"--cacert={cacert}", f"--cert={cert}", f"--key={key}"]
         self.endpoints = endpoints
         self.binary = binary
+
+    def at(self, endpoints: list[str]) -> EtcdCtl:
+        """Return the same client, asking other endpoints."""
+        client = copy.copy(self)
+        client.endpoints = endpoints
+        return client
 
     def argv(self, *words: str, command_timeout: float = 5, endpoints: list[str] | None = None) -> list[str]:
         """Return the command line of one etcdctl call."""
@@ -269,27 +290,66 @@ class EtcdCtl:
         """Return the member list without health. Needs quorum."""
         return self.read(parse_members, "member", "list")
 
+    def cluster_id(self, endpoints: list[str]) -> str:
+        """Return the id of the cluster that these endpoints are in, hexadecimal as etcd logs it."""
+
+        def parse(document: list[dict[str, Any]]) -> str:
+            return member_id(document[0]["Status"]["header"]["cluster_id"])
+
+        return self.at(endpoints).read(parse, "endpoint", "status")
+
     def observe(self) -> Etcd:
         """Ask every member. Raises an error when not even the member list can be read."""
         try:
             members = self.members()
         except CommandError as error:
-            raise _no_member_list(self.endpoints, error) from error
-        return combine(
-            members,
-            self.read(parse_status, "endpoint", "status", "--cluster", partial=True),
-            self.read(parse_health, "endpoint", "health", "--cluster", partial=True),
-            self.read(parse_alarms, "alarm", "list"),
+            raise self._no_member_list(error) from error
+        statuses = self.read(parse_status, "endpoint", "status", "--cluster", partial=True)
+        # Who does not tell its state is not waited for a second time.
+        answering = {status.id for status in statuses}
+        urls = [url for member in members if member.id in answering for url in member.client_urls]
+        health = self.at(urls).read(parse_health, "endpoint", "health", partial=True) if urls else {}
+        return combine(members, statuses, health, self.read(parse_alarms, "alarm", "list"))
+
+    def _no_member_list(self, error: CommandError) -> KubewrightError:
+        """Say why each endpoint does not answer: etcdctl itself says no more than that its time was over."""
+        reasons = {url: trouble(url, self._tls) for url in self.endpoints} if error.rc != NOT_STARTED else {}
+        known = "; ".join(f"{url} {why}" for url, why in reasons.items() if why)
+        return KubewrightError(
+            "The list of etcd members cannot be read",
+            where=",".join(self.endpoints),
+            why=known or error.why or str(error),
+            remedy=error.remedy
+            or "Look at the etcd of each member: without a majority of them etcd answers nothing",
+            transient=error.transient,
+            **error.facts,
         )
 
 
-def _no_member_list(endpoints: list[str], error: CommandError) -> KubewrightError:
-    return KubewrightError(
-        "The list of etcd members cannot be read",
-        where=",".join(endpoints),
-        why=error.why or str(error),
-        remedy=error.remedy
-        or "Look at the etcd of each member: without a majority of them etcd answers nothing",
-        transient=error.transient,
-        **error.facts,
-    )
+def trouble(url: str, tls: tuple[str, str, str], timeout: float = 2) -> str:
+    """Return why no call gets through to an endpoint, empty when the connection is fine.
+
+    With TLS 1.3 a server refuses the client's certificate only after the handshake, so that something is asked.
+    """
+    parts = urlsplit(url)
+    cacert, cert, key = tls
+    try:
+        context = ssl.create_default_context(cafile=cacert)
+        # Not stricter than etcd, which accepts an authority that does not say what its key may be used for.
+        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", ssl.VerifyFlags(0))
+        context.load_cert_chain(cert, key)
+        connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port or 2379, timeout=timeout, context=context
+        )
+        try:
+            connection.request("GET", "/version")
+            connection.getresponse()
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"has a certificate that {cacert} does not vouch for: {error.verify_message}"
+        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+            return f"refuses the client certificate {cert}: {(error.reason or '').replace('_', ' ').lower()}"
+        return f"cannot be reached: {error}"
+    return ""

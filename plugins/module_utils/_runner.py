@@ -31,7 +31,7 @@ _PROXIES = {
 }
 
 # coreutils timeout(1): the time is over; the program is missing; the program cannot be executed.
-_TIMED_OUT, _CANNOT_EXECUTE, _NOT_FOUND = 124, 126, 127
+_TIMED_OUT, _CANNOT_EXECUTE, NOT_STARTED = 124, 126, 127
 
 
 def search_path() -> str:
@@ -97,7 +97,7 @@ class Runner:
                     step.rc = rc
         except OSError as error:
             raise self._not_started(argv, error.strerror or str(error)) from error
-        if timeout is not None and rc in (_NOT_FOUND, _CANNOT_EXECUTE):
+        if timeout is not None and rc in (NOT_STARTED, _CANNOT_EXECUTE):
             raise self._not_started(argv, stderr.strip())
         if timeout is not None and rc == _TIMED_OUT:
             raise CommandError(
@@ -144,7 +144,7 @@ class Runner:
         return CommandError(
             f"{argv[0]} cannot be started",
             cmd=argv,
-            rc=_NOT_FOUND,
+            rc=NOT_STARTED,
             why=why,
             remedy=f"Install {argv[0].rsplit('/', 1)[-1]} on this host, or name the path where it is",
         )

@@ -1,0 +1,269 @@
+"""etcd_member and etcd_member_info against real three-member TLS clusters of every supported minor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from etcdlab import VERSIONS, Authority, Cluster
+from labtools import Notes, wait_until
+
+
+@pytest.fixture(params=VERSIONS)
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    """Three members, one cluster for each test, ended whatever happens."""
+    made = Cluster(request.param, tmp_path / "etcd", net=1 + VERSIONS.index(request.param))
+    try:
+        made.up(3)
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def newest(tmp_path: Path) -> Iterator[Cluster]:
+    """One cluster of 3.6, for what does not depend on the version."""
+    made = Cluster("3.6", tmp_path / "etcd", net=9)
+    try:
+        made.up(3)
+        yield made
+    finally:
+        made.down()
+
+
+def four_runs(cluster: Cluster, **options: Any) -> list[dict[str, Any]]:
+    """Check, run, check again, run again."""
+    results = [cluster.run("etcd_member", check_mode=mode, **options) for mode in (True, False, True, False)]
+    assert not any(one.get("failed") for one in results), results
+    assert [one["changed"] for one in results] == [True, True, False, False], results
+    check, done, *later = results
+    assert [step["action"] for step in check["steps"]] == [step["action"] for step in done["steps"]]
+    assert check["diff"]["before"] == done["diff"]["before"] != done["diff"]["after"]
+    assert check["quorum"]["voters"] == len([one for one in check["members"] if not one["is_learner"]])
+    assert all(one["steps"] == [] and one["diff"]["before"] == one["diff"]["after"] for one in later)
+    return results
+
+
+def number_of(cluster: Cluster, *, leader: bool) -> int:
+    """Return the number of the leader, or of a follower."""
+    members = cluster.run("etcd_member_info")["members"]
+    return next(int(one["name"][1:]) for one in members if one["is_leader"] == leader)
+
+
+def test_a_member_is_announced_started_promoted_and_removed(cluster: Cluster) -> None:
+    """From three members to four and back, with the leader removed in the end."""
+    check, done, *_ = four_runs(cluster, state="learner", peer_url=cluster.peer(4), name="n4")
+    assert check["diff"]["after"] == done["diff"]["after"]
+    assert cluster.run("etcd_member_info")["quorum"]["voters"] == 3
+    cluster.start(4, initial=[1, 2, 3, 4], state="existing")
+    four_runs(cluster, state="voter", peer_url=cluster.peer(4))
+    cluster.wait(4)
+    leader = number_of(cluster, leader=True)
+    results = four_runs(cluster, state="absent", peer_url=cluster.peer(leader))
+    assert [step["action"] for step in results[1]["steps"]] == ["move_leader", "remove"]
+    assert results[1]["leader_moved"]
+    assert leader not in [int(one["name"][1:]) for one in results[1]["members"]]
+    cluster.wait(3)
+
+
+def test_leadership_is_moved(cluster: Cluster) -> None:
+    """To a member, and away from it."""
+    follower = number_of(cluster, leader=False)
+    four_runs(cluster, state="leader", peer_url=cluster.peer(follower))
+    assert number_of(cluster, leader=True) == follower
+    four_runs(cluster, state="follower", peer_url=cluster.peer(follower))
+    assert number_of(cluster, leader=True) != follower
+
+
+def test_a_dead_member_is_replaced_by_itself_without_its_data(cluster: Cluster) -> None:
+    """Removed first, then announced anew; running it again in between changes nothing."""
+    dead = number_of(cluster, leader=False)
+    cluster.kill(dead)
+    cluster.wipe(dead)
+    old = next(one["id"] for one in cluster.run("etcd_member_info")["members"] if one["name"] == f"n{dead}")
+    results = four_runs(cluster, state="learner", peer_url=cluster.peer(dead), replaces=old)
+    assert [step["action"] for step in results[1]["steps"]] == ["remove", "add"]
+    cluster.start(dead, initial=[1, 2, 3], state="existing")
+    four_runs(cluster, state="voter", peer_url=cluster.peer(dead), replaces=old)
+    cluster.wait(3)
+
+
+def test_a_living_member_is_replaced_by_another(cluster: Cluster) -> None:
+    """The new one comes first; the old one goes when the new one votes."""
+    old = cluster.peer(2)
+    results = four_runs(cluster, state="learner", peer_url=cluster.peer(4), replaces=old)
+    assert [step["action"] for step in results[1]["steps"]] == ["add"]
+    cluster.start(4, initial=[1, 2, 3, 4], state="existing")
+    results = four_runs(cluster, state="voter", peer_url=cluster.peer(4), replaces=old)
+    assert results[1]["steps"][0]["action"] == "promote"
+    assert sorted(one["name"] for one in results[1]["members"]) == ["n1", "n3", "n4"]
+
+
+def fill(cluster: Cluster, mebibytes: int) -> None:
+    """Write and delete values, so that the files are mostly free space after a compaction."""
+    for number in range(mebibytes * 2):
+        cluster.etcdctl("put", f"filler{number % 4}", stdin="x" * 500_000)
+
+
+def test_files_are_defragmented(cluster: Cluster) -> None:
+    """Followers first, the leader last, and every member gives its space back."""
+    fill(cluster, 12)
+    revision = max(one["revision"] for one in cluster.run("etcd_member_info")["members"])
+    cluster.etcdctl("compaction", str(revision), "--physical")
+    # Each member frees its own pages in its own time.
+    wait_until(
+        lambda: all(
+            one["db_size_in_use"] < one["db_size"] / 2 for one in cluster.run("etcd_member_info")["members"]
+        ),
+        90,
+        "the compaction is done everywhere",
+    )
+    leader = number_of(cluster, leader=True)
+    results = four_runs(cluster, state="defragmented")
+    order = [int(step["name"][1:]) for step in results[1]["steps"]]
+    assert sorted(order) == [1, 2, 3] and order[-1] == leader
+    sizes = [(one["db_size"], one["db_size_in_use"]) for one in results[1]["members"]]
+    assert all(size - used < 2 * 1024**2 for size, used in sizes), sizes
+
+
+def test_nospace_is_cured(tmp_path: Path) -> None:
+    """A cluster that is full takes writes again (etcd 9992, 17318: the alarm stays until it is disarmed)."""
+    cluster = Cluster("3.6", tmp_path / "etcd", net=8, quota=16 * 1024**2)
+    try:
+        cluster.up(3)
+        said = ""
+        for _number in range(100):
+            said = cluster.etcdctl("put", "filler", stdin="x" * 900_000, check=False)
+            if "space exceeded" in said:
+                break
+        assert "space exceeded" in said
+        assert any(one["alarms"] == ["NOSPACE"] for one in cluster.run("etcd_member_info")["members"])
+        results = four_runs(cluster, state="disarmed")
+        assert [step["action"] for step in results[1]["steps"]] == ["compact", *["defragment"] * 3, "disarm"]
+        cluster.etcdctl("put", "again", "yes")
+    finally:
+        cluster.down()
+
+
+def test_removal_that_would_lose_the_quorum_is_refused(newest: Cluster) -> None:
+    """With one of three dead, no living one may go; the refusal shows the arithmetic and the table."""
+    dead = number_of(newest, leader=False)
+    newest.kill(dead)
+    newest.wait(2)
+    living = next(one for one in (1, 2, 3) if one != dead)
+    refused = newest.run("etcd_member", state="absent", peer_url=newest.peer(living))
+    assert refused["failed"] and "of 2 voters 1 would be healthy, and 2 are needed" in refused["msg"]
+    assert "STATE" in refused["msg"] and refused["rule"] == "UNHEALTHY_COUNTS"
+    refused = newest.run("etcd_member", state="learner", peer_url=newest.peer(4))
+    assert refused["failed"] and refused["rule"] == "ANNOUNCED_COUNTS_AS_UNHEALTHY"
+    assert f"Remove n{dead} first" in refused["msg"]
+
+
+def test_nothing_is_changed_without_a_quorum(newest: Cluster) -> None:
+    """Two of three dead: not even the list can be read, and the remedy says what to look at."""
+    newest.kill(1)
+    newest.kill(2)
+    time.sleep(3)
+    refused = newest.run("etcd_member", state="absent", peer_url=newest.peer(1))
+    assert refused["failed"] and "member" in refused["msg"]
+
+
+def test_two_additions_at_once(newest: Cluster) -> None:
+    """The second is refused until the first one votes or is removed."""
+    newest.run("etcd_member", state="learner", peer_url=newest.peer(4))
+    refused = newest.run("etcd_member", state="learner", peer_url=newest.peer(5))
+    assert refused["failed"] and refused["rule"] == "ONE_LEARNER_AT_A_TIME"
+    refused = newest.run("etcd_member", state="absent", peer_url=newest.peer(1))
+    assert refused["failed"] and refused["rule"] == "ONE_LEARNER_AT_A_TIME"
+
+
+def test_a_member_left_unstarted_by_someone_else_is_removed(newest: Cluster) -> None:
+    """A learner that never started has no name; its peer URL finds it (kubeadm 3269, CAPI 13221)."""
+    newest.add_by_hand(7, "--learner")
+    waiting = newest.run("etcd_member", state="voter", peer_url=newest.peer(7), timeout=3)
+    assert waiting["failed"] and "never started" in waiting["msg"]
+    four_runs(newest, state="absent", peer_url=newest.peer(7))
+
+
+def test_an_unstarted_voter_counts_as_unhealthy(newest: Cluster) -> None:
+    """Somebody added a voter without a learner: it is one vote less in every count, and it can go."""
+    newest.add_by_hand(7)
+    seen = newest.run("etcd_member_info")
+    assert seen["quorum"] == {"voters": 4, "needed": 3, "healthy": 3, "tolerance": 0, "present": True}
+    four_runs(newest, state="absent", peer_url=newest.peer(7))
+
+
+def test_the_last_member_is_never_removed(tmp_path: Path) -> None:
+    """Without it there is no cluster."""
+    cluster = Cluster("3.6", tmp_path / "etcd", net=7)
+    try:
+        cluster.up(1)
+        refused = cluster.run("etcd_member", state="absent", peer_url=cluster.peer(1))
+        assert refused["failed"] and refused["rule"] == "LAST_MEMBER_STAYS"
+        fill(cluster, 6)
+        cluster.etcdctl(
+            "compaction", str(cluster.run("etcd_member_info")["members"][0]["revision"]), "--physical"
+        )
+        refused = cluster.run("etcd_member", state="defragmented", fragmentation=10)
+        assert refused["failed"] and refused["rule"] == "MAINTENANCE_NEEDS_A_SPARE"
+        four_runs(cluster, state="defragmented", fragmentation=10, accept_interruption=True)
+        four_runs(cluster, state="learner", peer_url=cluster.peer(2))
+    finally:
+        cluster.down()
+
+
+def test_a_dead_endpoint_first_in_the_list(newest: Cluster) -> None:
+    """kubeadm 1432, kubernetes 81071: the others answer for it, in bounded time."""
+    newest.kill(1)
+    begun = time.monotonic()
+    seen = newest.run("etcd_member_info", endpoints=[newest.client(one) for one in (1, 2, 3)])
+    assert not seen.get("failed"), seen
+    assert seen["quorum"] == {"voters": 3, "needed": 2, "healthy": 2, "tolerance": 0, "present": True}
+    assert time.monotonic() - begun < 15
+
+
+def test_a_paused_member_is_unhealthy_not_a_hang(newest: Cluster) -> None:
+    """Its kernel still accepts connections; the call ends in bounded time and names it."""
+    follower = number_of(newest, leader=False)
+    newest.pause(follower)
+    begun = time.monotonic()
+    seen = newest.run("etcd_member_info")
+    assert time.monotonic() - begun < 25
+    assert not seen.get("failed"), seen
+    assert [one["name"] for one in seen["members"] if not one["healthy"]] == [f"n{follower}"]
+    newest.thaw(follower)
+    newest.wait(3)
+
+
+@pytest.mark.parametrize("trouble", ["expired", "another authority", "missing"])
+def test_certificates_that_do_not_do(newest: Cluster, trouble: str, tmp_path: Path) -> None:
+    """The error comes in bounded time and says why, or which file."""
+    if trouble == "expired":
+        cert, key = newest.authority.issue("old", ["127.0.0.1"], days=0)
+    elif trouble == "another authority":
+        cert, key = Authority(tmp_path / "other", "other").issue("client", ["127.0.0.1"])
+    else:
+        cert = key = tmp_path / "nothing.crt"
+    begun = time.monotonic()
+    refused = newest.run("etcd_member_info", client_cert=str(cert), client_key=str(key))
+    assert refused["failed"] and time.monotonic() - begun < 20
+    expected = {
+        "expired": "certificate expired",
+        "another authority": "refuses the client certificate",
+        "missing": "client_cert cannot be read",
+    }
+    assert expected[trouble] in refused["msg"], refused["msg"]
+
+
+def test_info_is_fast(newest: Cluster, notes: Notes) -> None:
+    """Three members in under a second; the best of five, because other work only adds time."""
+    times = []
+    for _number in range(5):
+        begun = time.monotonic()
+        newest.run("etcd_member_info")
+        times.append(time.monotonic() - begun)
+    notes.add(f"etcd_member_info of three members: {min(times):.2f} s")
+    assert min(times) < 1

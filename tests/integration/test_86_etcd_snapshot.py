@@ -1,0 +1,293 @@
+"""etcd_snapshot and etcd_snapshot_info against real TLS clusters of every supported minor, with damaged files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from etcdlab import VERSIONS, Cluster
+from labtools import Notes
+
+KEYS = 2000
+
+
+@pytest.fixture(params=VERSIONS)
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    """Three members with 2,000 known keys."""
+    made = Cluster(request.param, tmp_path / "etcd", net=21 + VERSIONS.index(request.param))
+    try:
+        made.up(3)
+        fill(made)
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def newest(tmp_path: Path) -> Iterator[Cluster]:
+    """One member of 3.6, for what does not depend on the version."""
+    made = Cluster("3.6", tmp_path / "etcd", net=29)
+    try:
+        made.up(1)
+        fill(made, 200)
+        yield made
+    finally:
+        made.down()
+
+
+def fill(cluster: Cluster, count: int = KEYS) -> None:
+    """Write known keys, a hundred in a transaction."""
+    for first in range(0, count, 100):
+        puts = "".join(f"put key{number:05d} value{number}\n" for number in range(first, first + 100))
+        cluster.etcdctl("txn", stdin=f"\n{puts}\n\n")
+
+
+def save(cluster: Cluster, folder: Path, **options: Any) -> dict[str, Any]:
+    """Save a snapshot."""
+    return cluster.run("etcd_snapshot", folder=str(folder), etcdutl=str(cluster.tools / "etcdutl"), **options)
+
+
+def verify(cluster: Cluster, path: Path) -> dict[str, Any]:
+    """Verify a file."""
+    return cluster.run("etcd_snapshot_info", path=str(path), etcdutl=str(cluster.tools / "etcdutl"))
+
+
+def restore(
+    cluster: Cluster, number: int, snapshot: str, members: list[int], **options: Any
+) -> dict[str, Any]:
+    """Restore a snapshot into a member's folder."""
+    return cluster.run(
+        "etcd_snapshot",
+        state="restored",
+        snapshot=snapshot,
+        data_dir=str(cluster.data(number)),
+        name=f"n{number}",
+        members={f"n{one}": cluster.peer(one) for one in members},
+        etcdutl=str(cluster.tools / "etcdutl"),
+        **{"token": "after", **options},
+    )
+
+
+def test_saved_verified_and_restored_on_all_members(cluster: Cluster, tmp_path: Path) -> None:
+    """All disks lost: every key is back, the revision is far ahead, and a watcher from before gets a clean error."""
+    folder = tmp_path / "backups"
+    check = save(cluster, folder, check_mode=True)
+    assert check["changed"] and check["snapshot"] is None and not folder.exists()
+    done = save(cluster, folder)
+    assert done["changed"], done
+    snapshot = done["snapshot"]
+    path = Path(snapshot["path"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert snapshot["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert snapshot["total_keys"] >= KEYS and snapshot["cluster_id"]
+    assert sorted(one.name for one in folder.iterdir()) == [path.name, f"{path.name}.json"]
+    info = cluster.run("etcd_snapshot_info", folder=str(folder))
+    assert info["snapshots"] == [snapshot]
+    assert verify(cluster, path)["snapshots"] == [snapshot]
+    again = save(cluster, folder, unless_newer_than=3600)
+    assert not again["changed"] and again["snapshot"] == snapshot
+
+    cluster.etcdctl("put", "after the snapshot", "is lost")
+    before = cluster.etcdctl("get", "key", "--prefix")
+    for number in (1, 2, 3):
+        cluster.kill(number)
+        refused = restore(cluster, number, str(path), [1, 2, 3])
+        assert refused["failed"] and "There is data in the folder already" in refused["msg"]
+        runs = [
+            restore(cluster, number, str(path), [1, 2, 3], replace=True, check_mode=mode)
+            for mode in (True, False, True, False)
+        ]
+        assert [one["changed"] for one in runs] == [True, True, False, False], runs
+        aside = Path(runs[1]["aside"])
+        assert (aside / "member" / "snap" / "db").exists()
+    for number in (1, 2, 3):
+        cluster.start(number, initial=[1, 2, 3])
+    cluster.wait(3)
+    assert cluster.etcdctl("get", "key", "--prefix") == before
+    assert "is lost" not in cluster.etcdctl("get", "after the snapshot")
+    revision = cluster.run("etcd_member_info")["members"][0]["revision"]
+    assert revision >= snapshot["revision"] + 1_000_000_000
+    watched = cluster.etcdctl("watch", "key00001", f"--rev={snapshot['revision']}", check=False)
+    assert "compacted" in watched
+
+
+def damage(path: Path, kind: str) -> None:
+    """Damage a file in one of many ways."""
+    content = bytearray(path.read_bytes())
+    if kind == "truncated":
+        content = content[: len(content) // 2]
+    elif kind == "cut by a block":
+        content = content[:-512]
+    elif kind == "empty":
+        content = bytearray()
+    elif kind == "without its sum":
+        content = content[:-32]
+    else:
+        place = {
+            "bit in the header": 20,
+            "bit in the body": len(content) // 2,
+            "bit in the sum": len(content) - 5,
+        }[kind]
+        content[place] ^= 1
+    path.write_bytes(content)
+
+
+KINDS = [
+    "truncated", "cut by a block", "empty", "without its sum", "bit in the header", "bit in the body", "bit in the sum",
+]  # fmt: skip
+
+
+def test_damaged_files_are_no_backups(newest: Cluster, tmp_path: Path) -> None:
+    """Each kind of damage is found when the file is verified and before it is restored (etcd 14668)."""
+    good = Path(save(newest, tmp_path / "backups")["snapshot"]["path"])
+    for kind in KINDS:
+        bad = tmp_path / "bad.db"
+        shutil.copy(good, bad)
+        damage(bad, kind)
+        seen = verify(newest, bad)
+        assert seen["failed"] and "no snapshot that could be restored" in seen["msg"], (kind, seen)
+        refused = restore(newest, 5, str(bad), [5])
+        assert refused["failed"] and not newest.data(5).exists(), kind
+
+
+def test_the_wrong_file_or_folder(newest: Cluster, tmp_path: Path) -> None:
+    """Another sum than wanted, somebody else's folder, a folder in use: all refused before anything is touched."""
+    good = save(newest, tmp_path / "backups")["snapshot"]
+    refused = restore(newest, 5, good["path"], [5], sha256="0" * 64)
+    assert refused["failed"] and "not the snapshot that is meant" in refused["msg"]
+    newest.data(5).mkdir()
+    (newest.data(5) / "postgres").mkdir()
+    refused = restore(newest, 5, good["path"], [5], replace=True)
+    assert refused["failed"] and "it holds postgres" in refused["msg"]
+    refused = restore(newest, 1, good["path"], [1], replace=True)
+    assert refused["failed"] and "An etcd process uses the data folder" in refused["msg"]
+    newest.etcdctl("get", "key00001")
+    (record := Path(good["path"] + ".json")).write_text(
+        json.dumps({**json.loads(record.read_text()), "sha256": "0" * 64})
+    )
+    seen = verify(newest, Path(good["path"]))
+    assert seen["failed"] and "not what was saved" in seen["msg"]
+
+
+def test_a_file_of_a_newer_etcd(tmp_path: Path) -> None:
+    """etcd 3.6 does not restore what 3.7 wrote; the message says with what it can be."""
+    new, old = (Cluster(minor, tmp_path / minor, net=30) for minor in ("3.7", "3.6"))
+    try:
+        new.up(1)
+        done = save(new, tmp_path / "backups")
+        assert "failed" not in done, done
+    finally:
+        new.down()
+    assert done["snapshot"]["total_keys"] == 0
+    refused = restore(old, 5, done["snapshot"]["path"], [5])
+    assert refused["failed"], refused
+    assert "etcd 3.7 wrote the snapshot" in refused["msg"] or "cannot read its database" in refused["msg"], (
+        refused["msg"]
+    )
+
+
+def test_pruning(newest: Cluster, tmp_path: Path) -> None:
+    """By number and by age, never the newest, and only what was verified counts."""
+    folder = tmp_path / "backups"
+    first = Path(save(newest, folder)["snapshot"]["path"])
+    record = json.loads(Path(f"{first}.json").read_text())
+    for days in (1, 5, 9):
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - days * 86400))
+        copy = folder / f"etcd-{moment}.db"
+        shutil.copy(first, copy)
+        Path(f"{copy}.json").write_text(json.dumps({**record, "saved_at": moment}))
+    unverified = folder / "etcd-20200101T000000Z.db"
+    shutil.copy(first, unverified)
+    check = save(newest, folder, keep=2, keep_days=7, unless_newer_than=3600, check_mode=True)
+    assert check["changed"] and len(check["pruned"]) == 1 and Path(check["pruned"][0]).exists()
+    done = save(newest, folder, keep=2, keep_days=7, unless_newer_than=3600)
+    assert done["pruned"] == check["pruned"] and not Path(done["pruned"][0]).exists()
+    assert unverified.exists()
+    again = save(newest, folder, keep=2, keep_days=7, unless_newer_than=3600)
+    assert not again["changed"]
+
+
+def test_a_full_disk_leaves_nothing(newest: Cluster, tmp_path: Path) -> None:
+    """A real small file system: refused before it begins, and cleaned when it fills in the middle."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)], check=True)
+    try:
+        refused = save(newest, disk)
+        assert refused["failed"] and "are free" in refused["msg"], refused
+        # Something else fills the disk between the look and the save.
+        subprocess.run(["mount", "-o", "remount,size=2m", str(disk)], check=True)
+        filler = tmp_path / "fill-and-save"
+        filler.write_text(
+            f'#!/bin/sh\ncase "$*" in *"snapshot save"*) head -c 3000000 /dev/zero >{disk}/other;; esac\n'
+            f'exec {newest.tools}/etcdctl "$@"\n'
+        )
+        filler.chmod(0o755)
+        refused = save(newest, disk, etcdctl=str(filler))
+        assert refused["failed"] and "no space left" in refused["msg"].lower(), refused
+        assert [one.name for one in disk.iterdir()] == ["other"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_second_save_while_one_runs(newest: Cluster, tmp_path: Path) -> None:
+    """The member is frozen, so that the first save hangs; the second is refused; a killed one is cleaned up."""
+    folder = tmp_path / "backups"
+    save(newest, folder)
+    results: list[dict[str, Any]] = []
+    (tmp_path / "slow").write_text(
+        f'#!/bin/sh\ncase "$*" in *"snapshot save"*) sleep 5;; esac\nexec {newest.tools}/etcdctl "$@"\n'
+    )
+    (tmp_path / "slow").chmod(0o755)
+    thread = threading.Thread(
+        target=lambda: results.append(save(newest, folder, etcdctl=str(tmp_path / "slow")))
+    )
+    thread.start()
+    time.sleep(2.5)
+    second = save(newest, folder)
+    thread.join()
+    assert second["failed"] and "Another run is saving" in second["msg"], second
+    assert results[0]["changed"], results
+
+
+def test_killed_in_the_middle(newest: Cluster, tmp_path: Path) -> None:
+    """Whatever a killed save or restore left behind is no backup and no data, and the next run removes it."""
+    folder = tmp_path / "backups"
+    good = save(newest, folder)["snapshot"]
+    half = folder / ".saving-etcd-20260101T000000Z.db"
+    half.mkdir()
+    (half / "etcd-20260101T000000Z.db.part").write_bytes(b"half")
+    assert len(newest.run("etcd_snapshot_info", folder=str(folder))["snapshots"]) == 1
+    time.sleep(1)
+    assert save(newest, folder)["changed"]
+    assert not half.exists()
+    leftover = newest.data(5) / ".restoring" / "member"
+    leftover.mkdir(parents=True)
+    done = restore(newest, 5, good["path"], [5])
+    assert done["changed"], done
+    assert not (newest.data(5) / ".restoring").exists()
+
+
+def test_speed_and_memory(newest: Cluster, tmp_path: Path, notes: Notes) -> None:
+    """The ratio to the plain tool, and the memory of what runs."""
+    for number in range(60):
+        newest.etcdctl("put", f"big{number}", stdin="x" * 1_000_000)
+    begun = time.monotonic()
+    newest.etcdctl("snapshot", "save", str(tmp_path / "plain.db"))
+    plain = time.monotonic() - begun
+    begun = time.monotonic()
+    saved = save(newest, tmp_path / "backups")
+    ours = time.monotonic() - begun
+    assert saved["changed"]
+    notes.add(
+        f"saving {saved['snapshot']['size'] >> 20} MiB, verified: {ours:.1f} s, etcdctl alone {plain:.1f} s"
+    )
