@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the last cluster running")
     options = parser.parse_args()
     require_root()
+    # `timeout` and CI systems stop a job with SIGTERM: what runs then is ended too.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     rounds = 1 if options.quick else options.rounds
     sizes = SIZES[::2] if options.quick else SIZES
     scratch = Path(tempfile.mkdtemp(prefix="kubewright-bench-"))

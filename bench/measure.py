@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,17 +209,28 @@ def _kubectl(site: Site, *words: str, check: bool = True) -> str:
 
 
 def _run(argv: list[str], *, env: dict[str, str] | None = None, check: bool = True) -> str:
-    """Return the output of a command."""
+    """Return the output of a command. What ends this process ends the command and all that it started."""
     plain_output = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(
+    process = subprocess.Popen(
         argv,
         cwd=ROOT,
-        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=PATIENCE,
         env={**os.environ, **plain_output, **(env or {})},
+        start_new_session=True,
     )
-    if check and done.returncode != 0:
-        output = f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
-        raise BenchError(f"exit code {done.returncode} from {' '.join(argv)}\n{output}")
-    return done.stdout if done.returncode == 0 else ""
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=PATIENCE)
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise BenchError(f"gave up after {PATIENCE} s: {' '.join(argv)}") from None
+            raise
+    if check and process.returncode != 0:
+        output = f"{stdout[-6000:]}\n{stderr[-2000:]}"
+        raise BenchError(f"exit code {process.returncode} from {' '.join(argv)}\n{output}")
+    return stdout if process.returncode == 0 else ""
