@@ -16,8 +16,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 OUTPUT = ROOT / "tests" / "output"
-ADDRESSES = {"cp1": "10.198.0.11", "cp2": "10.198.0.12", "cp3": "10.198.0.13"}
-VIP = "10.198.0.100"
+# The lab's number, and the inventory of what runs in it.
+LAB = int(os.environ.get("KUBEWRIGHT_LAB") or 0)
+INVENTORY = os.environ.get("KUBEWRIGHT_INVENTORY") or "inventories/lab"
+CONTAINER = f"kubewright-{LAB}-" if LAB else "kubewright-"
+ADDRESSES = {f"cp{number}": f"10.198.{LAB}.1{number}" for number in (1, 2, 3)}
+VIP = f"10.198.{LAB}.100"
 
 
 def run(
@@ -64,7 +68,7 @@ def recap(output: str) -> dict[str, dict[str, int]]:
     }
 
 
-def playbook(name: str, *options: str, inventory: str = "inventories/lab", check: bool = True) -> Recap:
+def playbook(name: str, *options: str, inventory: str = INVENTORY, check: bool = True) -> Recap:
     """Run a playbook of the collection."""
     begun = time.monotonic()
     output = run("ansible-playbook", "-i", inventory, f"playbooks/{name}.yml", *options, check=check)
@@ -74,7 +78,7 @@ def playbook(name: str, *options: str, inventory: str = "inventories/lab", check
 def kubectl(*words: str, host: str = "cp1", check: bool = True) -> str:
     """Run kubectl on a control plane, against its own API server."""
     config = ["--kubeconfig", "/etc/kubernetes/admin.conf", "--server", f"https://{ADDRESSES[host]}:6443"]
-    return run("podman", "exec", f"kubewright-{host}", "kubectl", *config, *words, check=check)
+    return run("podman", "exec", f"{CONTAINER}{host}", "kubectl", *config, *words, check=check)
 
 
 def nodes_ready(host: str = "cp1") -> set[str]:
@@ -113,12 +117,12 @@ class Fault:
 
 def kill(host: str) -> None:
     """The power fails."""
-    run("podman", "kill", f"kubewright-{host}")
+    run("podman", "kill", f"{CONTAINER}{host}")
 
 
 def start(host: str) -> None:
     """The power comes back."""
-    run("podman", "start", f"kubewright-{host}")
+    run("podman", "start", f"{CONTAINER}{host}")
 
 
 _bridges: dict[str, tuple[str, str]] = {}
@@ -126,7 +130,7 @@ _bridges: dict[str, tuple[str, str]] = {}
 
 def cut(host: str) -> None:
     """The switch forgets the host: its link stays up, nothing passes."""
-    index = run("podman", "exec", f"kubewright-{host}", "cat", "/sys/class/net/eth0/iflink").strip()
+    index = run("podman", "exec", f"{CONTAINER}{host}", "cat", "/sys/class/net/eth0/iflink").strip()
     link = next(one for one in json.loads(run("ip", "-json", "link", "show")) if one["ifindex"] == int(index))
     _bridges[host] = (link["ifname"], link["master"])
     run("ip", "link", "set", "dev", link["ifname"], "nomaster")
@@ -140,12 +144,12 @@ def mend(host: str) -> None:
 
 def pause(host: str) -> None:
     """The host freezes: its kernel still accepts connections, nobody answers."""
-    run("podman", "pause", f"kubewright-{host}")
+    run("podman", "pause", f"{CONTAINER}{host}")
 
 
 def unpause(host: str) -> None:
     """The host thaws."""
-    run("podman", "unpause", f"kubewright-{host}")
+    run("podman", "unpause", f"{CONTAINER}{host}")
 
 
 FAULTS = {
