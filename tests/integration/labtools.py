@@ -18,6 +18,8 @@ from lab.nodes import NUMBER, PREFIX
 
 ROOT = Path(__file__).parent.parent.parent
 OUTPUT = ROOT / "tests" / "output"
+# The inventory of what runs in the lab.
+INVENTORY = os.environ.get("KUBEWRIGHT_INVENTORY") or "inventories/lab"
 ADDRESSES = {f"cp{number}": f"10.198.{NUMBER}.1{number}" for number in (1, 2, 3)}
 VIP = f"10.198.{NUMBER}.100"
 
@@ -66,7 +68,7 @@ def recap(output: str) -> dict[str, dict[str, int]]:
     }
 
 
-def playbook(name: str, *options: str, inventory: str = "inventories/lab", check: bool = True) -> Recap:
+def playbook(name: str, *options: str, inventory: str = INVENTORY, check: bool = True) -> Recap:
     """Run a playbook of the collection."""
     begun = time.monotonic()
     output = run("ansible-playbook", "-i", inventory, f"playbooks/{name}.yml", *options, check=check)
