@@ -133,6 +133,10 @@ class Fetcher:
         self._access = access
         self._deadline = deadline
 
+    @property
+    def deadline(self) -> Deadline:
+        return self._deadline
+
     def expected_digest(self, checksum: Checksum, url: str) -> str:
         """The digest that the file of `url` must have."""
         if checksum.digest:

@@ -38,6 +38,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._fetch import (
     public,
     verify,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import step
 from ansible_collections.kubewright.cluster.plugins.module_utils._unpack import unpack
 
@@ -213,8 +214,9 @@ def apply(artefact: Artefact, planned: Plan, fetcher: Fetcher) -> State:
     """Do what the plan says and return the state after it."""
     with installing(f"{artefact.name} {artefact.version}", artefact.home), step("write", artefact.folder):
         if planned.install or planned.clean:
-            with _work_folder(artefact.home) as work:
-                if planned.install:
+            with _work_folder(artefact.home, fetcher.deadline) as work:
+                # Another run may have installed it while this one waited for its end.
+                if planned.install and plan(artefact, observe(artefact)).install:
                     _install(artefact, fetcher, work)
         state = observe(artefact)
         for link, target in plan(artefact, state).switch.items():
@@ -223,17 +225,23 @@ def apply(artefact: Artefact, planned: Plan, fetcher: Fetcher) -> State:
 
 
 @contextlib.contextmanager
-def _work_folder(home: str) -> Iterator[str]:
-    """A new folder on the file system of `home`, for one run at a time; what killed runs left is removed."""
+def _work_folder(home: str, deadline: Deadline) -> Iterator[str]:
+    """A new folder on the file system of `home`, for one run at a time; what killed runs left is removed.
+
+    A run whose controller was killed goes on: it is waited for.
+    """
     make_folder(home)
-    lock = os.open(home, os.O_RDONLY)
-    try:
+    lock = os.open(home, os.O_RDONLY | os.O_CLOEXEC)
+
+    def taken() -> bool:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise KubewrightError(
-                "Another run is installing this", where=home, remedy="Wait until it has ended"
-            ) from error
+        except BlockingIOError:
+            return False
+        return True
+
+    try:
+        wait_for(taken, deadline, what=f"another run that installs {home}", interval=0.5)
         for leftover in glob.glob(os.path.join(glob.escape(home), f"{WORK}*")):
             shutil.rmtree(leftover)
         work = tempfile.mkdtemp(prefix=WORK, dir=home)

@@ -17,9 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from labtools import (
-    CONTAINER,
     INVENTORY,
-    LAB,
     ROOT,
     VIP,
     Notes,
@@ -30,6 +28,8 @@ from labtools import (
     wait_until,
 )
 
+from lab.nodes import NUMBER, PREFIX
+
 HOST = "cp1"
 SHOP, OTHER = "access-shop", "access-other"
 RULES = [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "patch"]}]
@@ -37,7 +37,7 @@ RULES = [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", 
 
 def inside(*words: str, check: bool = True) -> str:
     """Run a command on a control plane."""
-    return run("podman", "exec", f"{CONTAINER}{HOST}", *words, check=check)
+    return run("podman", "exec", f"{PREFIX}{HOST}", *words, check=check)
 
 
 @dataclass
@@ -90,13 +90,13 @@ def as_owner(kubeconfig: str) -> Iterator[Any]:
     """Run kubectl as the owner of a kubeconfig, through the endpoint that is in it."""
     place = "/run/access-test.conf"
     inside("rm", "-f", place)
-    done = run("podman", "exec", f"{CONTAINER}{HOST}", "sh", "-c", "umask 077; touch /run/access-test.conf")
+    done = run("podman", "exec", f"{PREFIX}{HOST}", "sh", "-c", "umask 077; touch /run/access-test.conf")
     assert done == ""
     local = ROOT / "tests" / "output" / "access-test.conf"
     local.parent.mkdir(parents=True, exist_ok=True)
     local.touch(0o600)
     local.write_text(kubeconfig)
-    run("podman", "cp", str(local), f"{CONTAINER}{HOST}:{place}")
+    run("podman", "cp", str(local), f"{PREFIX}{HOST}:{place}")
     local.unlink()
 
     def ask(*words: str) -> str:
@@ -304,7 +304,7 @@ def test_what_is_refused_leaves_everything_as_it_was(site: Site, change: dict[st
 def test_a_control_plane_that_is_dead_does_not_matter(site: Site, tmp_path: Path) -> None:
     described = yaml.safe_load((ROOT / INVENTORY / "hosts.yml").read_text())
     hosts = described["control_plane"]["hosts"]
-    described["control_plane"]["hosts"] = {"cp0": {"ansible_host": f"10.198.{LAB}.99"}, **hosts}
+    described["control_plane"]["hosts"] = {"cp0": {"ansible_host": f"10.198.{NUMBER}.99"}, **hosts}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(described, sort_keys=False))
     (tmp_path / "group_vars").symlink_to(ROOT / INVENTORY / "group_vars")
     done = site.bring(site.person("jack"), inventory=str(tmp_path))

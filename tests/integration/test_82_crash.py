@@ -1,7 +1,8 @@
 """Kill site.yml anywhere, run it again: it ends converged.
 
 `make test` cuts one provisioning from bare hosts off at eleven moments in a row. `make soak`
-(KUBEWRIGHT_ALL_CRASHES) makes the table of all steps from a clean run, and cuts runs off at each of them.
+(KUBEWRIGHT_ALL_CRASHES) makes the table of all steps from a clean run, and cuts runs off at each of them;
+KUBEWRIGHT_CRASH_HOSTS=1+1 does it on fewer hosts than 3 + 2.
 """
 
 from __future__ import annotations
@@ -193,7 +194,8 @@ def chain(hosts: Hosts, records: Path, rows: set[Step], seconds: dict[Step, floa
 @pytest.mark.skipif(not ALL, reason="for soak: every step of a provisioning, hours")
 def test_the_whole_crash_table(tmp_path: Path, records: Path, notes: Notes) -> None:
     """The table is made from the run logs of a clean run; runs are cut off at each of its steps on each host."""
-    hosts = Hosts(make_inventory(tmp_path / "inventory", 3, 2))
+    control_planes, workers = map(int, os.environ.get("KUBEWRIGHT_CRASH_HOSTS", "3+2").split("+"))
+    hosts = Hosts(make_inventory(tmp_path / "inventory", control_planes, workers))
     hosts.bare()
     clean = Playbook(hosts, records / "clean")
     clean.end()
@@ -201,7 +203,7 @@ def test_the_whole_crash_table(tmp_path: Path, records: Path, notes: Notes) -> N
     rows = {event.step for event in clean.watch.events if event.begins}
     seconds = {event.step: event.seconds for event in clean.watch.events if not event.begins}
     (records / "table.txt").write_text("".join(f"{row}\n" for row in sorted(map(str, rows))))
-    assert len(rows) > 100, "the run log does not name the steps"
+    assert len(rows) > 50, "the run log does not name the steps"
 
     left = set(rows)
     runs = 0
@@ -212,7 +214,7 @@ def test_the_whole_crash_table(tmp_path: Path, records: Path, notes: Notes) -> N
             break
     (records / "not-cut-off.txt").write_text("".join(f"{row}\n" for row in sorted(map(str, left))))
     notes.add(
-        f"crash table of site.yml on 3 + 2 hosts: {len(rows) - len(left)} of {len(rows)} steps cut off in {runs} runs "
+        f"crash table of site.yml on {control_planes} + {workers} hosts: {len(rows) - len(left)} of {len(rows)} steps cut off in {runs} runs "
         f"over {provisioning} provisionings, each converged"
     )
     assert not left, f"never cut off: {', '.join(sorted(map(str, left)))}"

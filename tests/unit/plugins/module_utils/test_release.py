@@ -521,10 +521,20 @@ def test_a_full_disk_leaves_nothing(mirror: Mirror, tmp_path: Path, monkeypatch:
 
 def test_two_runs_at_once(mirror: Mirror, tmp_path: Path) -> None:
     wanted = artefact(mirror, tmp_path)
-    with _release._work_folder(wanted.home) as work:
-        with pytest.raises(KubewrightError, match="Another run"):
-            _release.apply(wanted, _release.plan(wanted, _release.observe(wanted)), fetcher())
+    with _release._work_folder(wanted.home, Deadline(0)) as work:
+        short = _fetch.Fetcher(_fetch.Access(), Deadline(0))
+        with pytest.raises(KubewrightError, match=r"waiting for another run that installs .*/demo"):
+            _release.apply(wanted, _release.plan(wanted, _release.observe(wanted)), short)
         assert os.path.isdir(work)
+
+
+def test_what_another_run_installed_meanwhile_is_not_fetched_again(mirror: Mirror, tmp_path: Path) -> None:
+    wanted = artefact(mirror, tmp_path)
+    planned = _release.plan(wanted, _release.observe(wanted))
+    _release.apply(wanted, planned, fetcher())
+    fetched = len(mirror.requests)
+    _release.apply(wanted, planned, fetcher())
+    assert len(mirror.requests) == fetched
 
 
 def test_a_file_in_the_place_of_a_link(mirror: Mirror, tmp_path: Path) -> None:
