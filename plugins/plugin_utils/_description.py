@@ -391,19 +391,19 @@ def _ports(description: Description) -> Iterator[str]:
 
 
 def _families(description: Description) -> Iterator[str]:
-    """Refuse a mix of IPv4 and IPv6: clusters of two families are not built yet."""
+    """Refuse IPv6, alone or mixed: the pod network is built and tested with IPv4 only."""
     names = ("kube_cluster_pod_cidr", "kube_cluster_service_cidr")
     found = {name: ranged.version for name in names if (ranged := network(description.settings.get(name)))}
     hosts: dict[int, list[str]] = {}
     for host, value in description.addresses(description.hosts).items():
         hosts.setdefault(ipaddress.ip_address(value).version, []).append(host)
     versions = set(found.values()) | set(hosts)
-    if len(versions) > 1:
+    if 6 in versions:
         parts = [
             f"{name} {shown(description.settings[name])} is IPv{version}" for name, version in found.items()
         ]
         parts += [f"the address of {_enumerate(owners)} is IPv{version}" for version, owners in hosts.items()]
-        yield f"{', '.join(parts)}, but dual stack is not supported: use one family for all."
+        yield f"{', '.join(parts)}, but only IPv4 clusters are built: use IPv4 for all."
 
 
 def _ranges(description: Description) -> Iterator[str]:

@@ -82,15 +82,6 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {**access(), "kube_cluster_package_url": "http://mirror.example:8443/deb"},
         ["has a password, but kube_cluster_package_url leads there without TLS"],
     ),
-    "dual_stack": (
-        {"kube_cluster_pod_cidr": "10.244.0.0/16,fd00::/56"},
-        ["this is IPv6 or dual stack: kube_cluster_pod_cidr 10.244.0.0/16,fd00::/56. Give one IPv4 range"],
-    ),
-    "ipv6_services": (
-        {"kube_cluster_service_cidr": "fd00::/112"},
-        ["dual stack: kube_cluster_service_cidr fd00::/112"],
-    ),
-    "ipv6_host": ({"kube_cluster_host_address": "fd00::11"}, ["dual stack: ipv6_host fd00::11"]),
 }
 
 
@@ -108,16 +99,9 @@ def sentences(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     judge = {
         **common,
         "vars_files": [str(ROLE / "vars" / "main.yml")],
-        "tasks": [
-            {
-                "ansible.builtin.set_fact": {
-                    "found": "{{ __kube_cluster_family_problems + __kube_cluster_download_problems }}"
-                }
-            }
-        ],
+        "tasks": [{"ansible.builtin.set_fact": {"found": "{{ __kube_cluster_download_problems }}"}}],
     }
-    # A host's address counts for all hosts of a play.
-    plays = [{"hosts": "all:!ipv6_host", **judge}, {"hosts": "ipv6_host", **judge}]
+    plays = [{"hosts": "all", **judge}]
     by_host = "dict(groups['all'] | zip(groups['all'] | map('extract', hostvars, 'found')))"
     copy = {"content": f"{{{{ {by_host} | to_json }}}}", "dest": str(folder / "found.json"), "mode": "0600"}
     plays.append({"hosts": "all", **common, "tasks": [{"ansible.builtin.copy": copy, "run_once": True}]})

@@ -355,7 +355,7 @@ PORT = "no such port exists: give a port from 1 to 65535."
             described(kube_cluster_service_cidr="fd00:1::/112"),
             "kube_cluster_pod_cidr 10.244.0.0/16 is IPv4, kube_cluster_service_cidr fd00:1::/112 is IPv6, "
             "the address of "
-            "cp1, cp2, cp3 and 2 more is IPv4, but dual stack is not supported: use one family for all.",
+            "cp1, cp2, cp3 and 2 more is IPv4, but only IPv4 clusters are built: use IPv4 for all.",
         ),
         (
             described(kube_cluster_service_cidr="10.96.0.0/29"),
