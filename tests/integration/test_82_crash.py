@@ -214,7 +214,7 @@ def test_the_whole_crash_table(tmp_path: Path, records: Path, notes: Notes) -> N
             break
     (records / "not-cut-off.txt").write_text("".join(f"{row}\n" for row in sorted(map(str, left))))
     notes.add(
-        f"crash table of site.yml on {control_planes} + {workers} hosts: {len(rows) - len(left)} of {len(rows)} steps cut off in {runs} runs "
-        f"over {provisioning} provisionings, each converged"
+        f"crash table of site.yml on {control_planes} + {workers} hosts: {len(rows) - len(left)} of {len(rows)} steps "
+        f"cut off in {runs} runs over {provisioning} provisionings, each converged"
     )
     assert not left, f"never cut off: {', '.join(sorted(map(str, left)))}"
