@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Callable
@@ -32,13 +33,12 @@ class Unproven(KubewrightError):
 
 
 class GuardedFile:
-    """One file that is replaced with a way back."""
+    """One file that is replaced with a way back. It keeps its mode: who may read it is not decided here."""
 
-    def __init__(self, path: Path, mode: int, state: Path = STATE) -> None:
+    def __init__(self, path: Path, state: Path = STATE) -> None:
         self.path = path
         self.previous = state / "previous" / path.name
         self._undo = state / "undo" / path.name
-        self._mode = mode
 
     @property
     def unproven(self) -> bool:
@@ -52,7 +52,7 @@ class GuardedFile:
         """
         if not self.unproven:
             self._keep()
-        write_file(self.path, content.encode(), self._mode)
+        self._write(content.encode())
         self.prove(prove, restore)
 
     def prove(self, prove: Callable[[], None], restore: Callable[[], None]) -> None:
@@ -66,12 +66,15 @@ class GuardedFile:
         os.replace(self._undo, self.previous)
         sync(str(self.previous.parent))
 
+    def _write(self, content: bytes) -> None:
+        write_file(self.path, content, stat.S_IMODE(self.path.stat().st_mode))
+
     def _keep(self) -> None:
         _make_private(self._undo.parent)
         write_file(self._undo, self.path.read_bytes(), 0o600)
 
     def _put_back(self, error: KubewrightError, restore: Callable[[], None]) -> None:
-        write_file(self.path, self._undo.read_bytes(), self._mode)
+        self._write(self._undo.read_bytes())
         try:
             restore()
         except KubewrightError as second:

@@ -266,10 +266,8 @@ class Observer:
         return pairs, (proxy, after[2])
 
     def _unproven(self, components: Sequence[str]) -> frozenset[str]:
-        files = {
-            name: GuardedFile(self._manifests / f"{name}.yaml", 0o600, self._state) for name in components
-        }
-        files[KUBELET] = GuardedFile(self._kubelet_config, 0o644, self._state)
+        files = {name: GuardedFile(self._manifests / f"{name}.yaml", self._state) for name in components}
+        files[KUBELET] = GuardedFile(self._kubelet_config, self._state)
         return frozenset(name for name, file in files.items() if file.unproven)
 
 

@@ -114,7 +114,7 @@ class Applier:
 
     def _pod(self, step: Step) -> None:
         pair = self._observed.pods[step.target]
-        file = GuardedFile(MANIFESTS / f"{step.target}.yaml", 0o600)
+        file = GuardedFile(MANIFESTS / f"{step.target}.yaml")
         healthy = self._etcd_health() if step.target == "etcd" else _always
         if step.changes:
             text = Translator(self._runner).write(dict(pair.wanted))
@@ -140,7 +140,7 @@ class Applier:
 
     def _kubelet(self, step: Step) -> None:
         pair = self._observed.kubelet or Pair({}, {})
-        file = GuardedFile(CONFIG, 0o644)
+        file = GuardedFile(CONFIG)
         kubelet = Kubelet(self._runner, self._api, self._wanted.node_name, self._deadline)
         if step.changes:
             kubelet.replace(file, pair.text, pair.wanted, pair.live)

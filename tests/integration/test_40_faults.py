@@ -44,7 +44,10 @@ def load_balancing() -> str:
     servers = "echo 'show servers state' | socat - /run/haproxy/admin.sock; journalctl -u keepalived -n 8 --no-pager"
     return "\n".join(
         [f"virtual IP on {holder_of_vip()}", run("ip", "neigh", "show", VIP, check=False)]
-        + [run("podman", "exec", f"kubewright-{host}", "sh", "-c", servers, check=False) for host in ADDRESSES]
+        + [
+            run("podman", "exec", f"kubewright-{host}", "sh", "-c", servers, check=False)
+            for host in ADDRESSES
+        ]
     )
 
 

@@ -30,11 +30,12 @@ class FakeComponent:
 def path(tmp_path: Path) -> Path:
     (tmp_path / "live").mkdir()
     (tmp_path / "live" / "a.yaml").write_text("old")
+    (tmp_path / "live" / "a.yaml").chmod(0o640)
     return tmp_path / "live" / "a.yaml"
 
 
 def guarded(path: Path) -> GuardedFile:
-    return GuardedFile(path, 0o600, path.parents[1] / "state")
+    return GuardedFile(path, path.parents[1] / "state")
 
 
 def test_a_new_file_that_works_stays_and_the_old_one_is_kept(path: Path) -> None:
@@ -42,7 +43,7 @@ def test_a_new_file_that_works_stays_and_the_old_one_is_kept(path: Path) -> None
     file.replace("new", component, component)
     assert path.read_text() == "new" and component.ran == ["new"]
     assert file.previous.read_text() == "old" and not file.unproven
-    assert path.stat().st_mode & 0o777 == 0o600 and file.previous.parent.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o640 and file.previous.parent.stat().st_mode & 0o777 == 0o700
     assert [one.name for one in path.parent.iterdir()] == ["a.yaml"]
 
 

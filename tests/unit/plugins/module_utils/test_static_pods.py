@@ -107,7 +107,7 @@ def host(tmp_path: Path) -> FakeHost:
 
 
 def file(host: FakeHost) -> GuardedFile:
-    return GuardedFile(host.path, 0o600, host.path.parent / "state")
+    return GuardedFile(host.path, host.path.parent / "state")
 
 
 def replace(host: FakeHost, text: str) -> None:
