@@ -164,6 +164,18 @@ def ensure_origin(image: str, content: Path) -> None:
     podman(*run_command(), "--network", NETWORK, *flags, image, "sh", "/srv/origin/start.sh")
 
 
+# On hybrid cgroups podman mounts the machine's whole hierarchy name=systemd over the container's own part. All
+# nodes then share the folders of their pods there, and a static pod that has the same manifest on two nodes, as
+# the scheduler has, can be removed on neither: the kubelet waits for its cgroup to go for ever.
+BOOT = """\
+if [ "$(grep -c ' /sys/fs/cgroup/systemd ' /proc/mounts)" -gt 1 ]; then
+    umount /sys/fs/cgroup/systemd/release_agent
+    umount /sys/fs/cgroup/systemd
+fi
+exec /lib/systemd/systemd
+"""
+
+
 def start(host: Host, image: str) -> None:
     """Start a node container."""
     flags = ["--name", host.container, "--hostname", host.rough.hostname or host.name, "--privileged"]
@@ -186,7 +198,7 @@ def start(host: Host, image: str) -> None:
         flags += ["--volume", f"{volume}:{path}"]
     if Path("/lib/modules").is_dir():
         flags += ["--volume", "/lib/modules:/lib/modules:ro"]
-    podman(*run_command(), *flags, image, "/lib/systemd/systemd")
+    podman(*run_command(), *flags, image, "sh", "-c", BOOT)
 
 
 def settle(host: Host, public_key: str, seconds: float = 60) -> str:

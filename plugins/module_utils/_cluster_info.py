@@ -63,6 +63,7 @@ def observe_cluster(
         "versions": [],
         "kubeadm_version": None,
         "endpoint": None,
+        "networking": {"pod_subnet": None, "service_subnet": None, "dns_domain": None},
         "topology": _topology(access),
         "nodes": [],
         "control_plane": [],
@@ -149,18 +150,25 @@ def _kubeadm_config(api: Api, topology: str | None) -> dict[str, Any]:
 
 
 def parse_cluster_configuration(text: str) -> dict[str, Any]:
-    """Read three values of a ClusterConfiguration without a YAML parser: kubeadm itself wrote the layout."""
+    """Read a few values of a ClusterConfiguration without a YAML parser: kubeadm itself wrote the layout."""
     version = _line(text, "kubernetesVersion")
     external = re.search(r"^etcd:\n(?:[ ]+.*\n)*?[ ]+external:", text, re.MULTILINE)
     return {
         "kubeadm_version": version.lstrip("v") if version else None,
         "endpoint": _line(text, "controlPlaneEndpoint"),
+        "networking": {
+            "pod_subnet": _line(text, "podSubnet", "networking"),
+            "service_subnet": _line(text, "serviceSubnet", "networking"),
+            "dns_domain": _line(text, "dnsDomain", "networking"),
+        },
         "topology": "external" if external else "stacked",
     }
 
 
-def _line(text: str, key: str) -> str | None:
-    match = re.search(rf"^{key}:[ ]*[\"']?([^\s\"']+)", text, re.MULTILINE)
+def _line(text: str, key: str, block: str = "") -> str | None:
+    """Return the value of a key at the top, or one step below *block*."""
+    before = rf"^{block}:\n(?:[ ]+.*\n)*?[ ]+" if block else "^"
+    match = re.search(rf"{before}{key}:[ ]*[\"']?([^\s\"']+)", text, re.MULTILINE)
     return match.group(1) if match else None
 
 

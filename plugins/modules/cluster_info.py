@@ -306,6 +306,22 @@ cluster:
       description: The address of the control plane as kubeadm was told, V(null) if it was not.
       type: str
       sample: api.example.org:6443
+    networking:
+      description: The ranges and the domain that kubeadm was told, each V(null) if it was not.
+      type: dict
+      contains:
+        pod_subnet:
+          description: The range of the pods.
+          type: str
+          sample: 10.244.0.0/16
+        service_subnet:
+          description: The range of the services.
+          type: str
+          sample: 10.96.0.0/12
+        dns_domain:
+          description: The DNS domain.
+          type: str
+          sample: cluster.local
     topology:
       description: V(stacked) when etcd runs in pods of the control planes, otherwise V(external).
       type: str

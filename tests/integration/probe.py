@@ -82,3 +82,13 @@ class Probe:
         return max(
             0.0, next((at for at in sorted(self.answered) if at > max(failures)), float("inf")) - since
         )
+
+    def outages(self, since: float) -> list[float]:
+        """Return the lengths of all silences that began after *since*: from a failure to the next answer."""
+        lengths, answered = [], sorted(self.answered)
+        until = since
+        for begun in sorted(begun for begun, _why in self.failed if begun >= since - LIMIT):
+            if begun >= until:
+                until = next((at for at in answered if at > begun), float("inf"))
+                lengths.append(until - begun)
+        return lengths

@@ -82,6 +82,11 @@ def test_a_healthy_cluster() -> None:
         "versions": ["1.36.4"],
         "kubeadm_version": "1.36.4",
         "endpoint": "api.example.org:6443",
+        "networking": {
+            "pod_subnet": "10.244.0.0/16",
+            "service_subnet": "10.96.0.0/12",
+            "dns_domain": "cluster.local",
+        },
         "topology": "stacked",
         "addons": [
             _addon("DaemonSet", "kube-system", "kube-proxy", 4),
@@ -249,16 +254,39 @@ def test_external_etcd_is_not_asked_through_pods() -> None:
     assert "--endpoints=https://10.0.0.31:2379" in etcdctl.calls[0]
 
 
+UNKNOWN = {"pod_subnet": None, "service_subnet": None, "dns_domain": None}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         (
             "etcd:\n  external:\n    endpoints:\n    - https://10.0.0.31:2379\nkubernetesVersion: 1.37.0\n",
-            {"kubeadm_version": "1.37.0", "endpoint": None, "topology": "external"},
+            {"kubeadm_version": "1.37.0", "endpoint": None, "networking": UNKNOWN, "topology": "external"},
         ),
         (
             'controlPlaneEndpoint: "10.0.0.10:6443"\netcd:\n  local: {}\nproxy:\n  external: 1\n',
-            {"kubeadm_version": None, "endpoint": "10.0.0.10:6443", "topology": "stacked"},
+            {
+                "kubeadm_version": None,
+                "endpoint": "10.0.0.10:6443",
+                "networking": UNKNOWN,
+                "topology": "stacked",
+            },
+        ),
+        (
+            # A key of the same name in another block is another thing.
+            "dns:\n  dnsDomain: no\nnetworking:\n  dnsDomain: cluster.local\n  podSubnet: 10.1.0.0/16,fd00::/56\n"
+            "proxy:\n  serviceSubnet: no\n",
+            {
+                "kubeadm_version": None,
+                "endpoint": None,
+                "networking": {
+                    "pod_subnet": "10.1.0.0/16,fd00::/56",
+                    "service_subnet": None,
+                    "dns_domain": "cluster.local",
+                },
+                "topology": "stacked",
+            },
         ),
     ],
 )

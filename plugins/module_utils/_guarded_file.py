@@ -1,0 +1,115 @@
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Replace a file that something runs by, see it work, and put the old one back if it does not.
+
+The old file is kept under ``undo`` before anything is replaced. It moves to ``previous`` when the new one is
+proven, and back to its place when it fails. A run that is stopped in between leaves it under ``undo``: the
+next run sees from that that the file in place was never proven.
+
+PRIVATE to the collection: this interface can change in any release.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Callable
+
+from ansible_collections.kubewright.cluster.plugins.module_utils._durable import make_folder, sync
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+
+STATE = Path("/var/lib/kubewright/settings")
+
+# The kubelet passes over names that begin with a dot.
+_TEMPORARY = ".kubewright-"
+
+
+class Unproven(KubewrightError):
+    """What runs by the new file does not work."""
+
+
+class GuardedFile:
+    """One file that is replaced with a way back. It keeps its mode: who may read it is not decided here."""
+
+    def __init__(self, path: Path, state: Path = STATE) -> None:
+        self.path = path
+        self.previous = state / "previous" / path.name
+        self._undo = state / "undo" / path.name
+
+    @property
+    def unproven(self) -> bool:
+        """Tell whether an earlier run was stopped before it knew whether the file in place works."""
+        return self._undo.exists()
+
+    def replace(self, content: str, prove: Callable[[], None], restore: Callable[[], None]) -> None:
+        """Put *content* in place and call *prove*; if that raises, put the old content back and call *restore*.
+
+        The old content is the last proven one: a second attempt does not overwrite it by the first's.
+        """
+        if not self.unproven:
+            self._keep()
+        self._write(content.encode())
+        self.prove(prove, restore)
+
+    def prove(self, prove: Callable[[], None], restore: Callable[[], None]) -> None:
+        """See the file in place work, or put the old one back and fail."""
+        try:
+            prove()
+        except KubewrightError as error:
+            self._put_back(error, restore)
+            raise
+        _make_private(self.previous.parent)
+        os.replace(self._undo, self.previous)
+        sync(str(self.previous.parent))
+
+    def _write(self, content: bytes) -> None:
+        write_file(self.path, content, stat.S_IMODE(self.path.stat().st_mode))
+
+    def _keep(self) -> None:
+        _make_private(self._undo.parent)
+        write_file(self._undo, self.path.read_bytes(), 0o600)
+
+    def _put_back(self, error: KubewrightError, restore: Callable[[], None]) -> None:
+        self._write(self._undo.read_bytes())
+        try:
+            restore()
+        except KubewrightError as second:
+            error.facts["rolled_back"] = False
+            error.remedy = (
+                f"The old file was put back to {self.path}, but that does not work either: {second} "
+                "Look at this host before anything else"
+            )
+            return
+        self._undo.unlink()
+        error.facts["rolled_back"] = True
+        error.remedy = (
+            f"The old {self.path} is back in place and works, and the hosts that come after this one were not "
+            "touched. Correct the settings and run again"
+        )
+
+
+def write_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file so that a reader finds the old content or the new one, owned by the user who runs this."""
+    descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(content)
+            os.fchmod(stream.fileno(), mode)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync(str(path.parent))
+
+
+def _make_private(folder: Path) -> None:
+    make_folder(str(folder))
+    # A kubelet's configuration or a manifest can hold what only root should read.
+    os.chmod(folder, 0o700)
