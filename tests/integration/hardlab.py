@@ -1,7 +1,4 @@
-"""What the tests of hardening and encryption share: the hosts of a lab, and looks at them from outside.
-
-KUBEWRIGHT_INVENTORY names another inventory than the one that the scenarios before have left running.
-"""
+"""What the tests of hardening and encryption share: the hosts of a lab, and looks at them from outside."""
 
 from __future__ import annotations
 
@@ -9,18 +6,16 @@ import base64
 import hashlib
 import http.client
 import json
-import os
 import re
 import ssl
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from labtools import ROOT, run
+from labtools import INVENTORY, ROOT, run
 
 from lab import nodes
 
-INVENTORY = os.environ.get("KUBEWRIGHT_INVENTORY", "extensions/molecule/inventories/full")
 CONFIG = "/etc/kubernetes/kubewright/encryption.yaml"
 ETCDCTL = (
     "etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt "

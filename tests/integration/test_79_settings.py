@@ -1,7 +1,4 @@
-"""A cluster that exists is moved to changed settings, one control plane at a time, and back.
-
-KUBEWRIGHT_LAB and KUBEWRIGHT_INVENTORY choose another lab than the usual one.
-"""
+"""A cluster that exists is moved to changed settings, one control plane at a time, and back."""
 
 from __future__ import annotations
 
@@ -14,12 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from labtools import Notes, Recap, playbook, run, wait_until
+from labtools import INVENTORY, Notes, Recap, playbook, run, wait_until
 from probe import Probe
 
-NUMBER = int(os.environ.get("KUBEWRIGHT_LAB", "0"))
-PREFIX = f"kubewright-{NUMBER}-" if NUMBER else "kubewright-"
-INVENTORY = os.environ.get("KUBEWRIGHT_INVENTORY", "inventories/lab")
+from lab.nodes import PREFIX
+
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 # Seconds in which a request through the endpoint is answered again while control planes restart.
 LIMIT = 5
@@ -60,7 +56,7 @@ CHANGED = {
 def site(*options: str, check: bool = True, **variables: Any) -> Recap:
     """Run site.yml with variables over those of the inventory."""
     extra = ["-e", json.dumps(variables)] if variables else []
-    return playbook("site", *options, *extra, inventory=INVENTORY, check=check)
+    return playbook("site", *options, *extra, check=check)
 
 
 def shell(host: str, script: str) -> str:
