@@ -73,7 +73,8 @@ def make_inventory(folder: Path, control_planes: int, workers: int) -> Path:
     (folder / "group_vars").mkdir(parents=True, exist_ok=True)
     (folder / "hosts.yml").write_text(yaml.safe_dump({name: {"hosts": each} for name, each in hosts.items()}))
     described = (ROOT / "inventories/lab/group_vars/all.yml").read_text()
-    (folder / "group_vars/all.yml").write_text(described.replace("10.198.0.", f"10.198.{NUMBER}."))
+    accepted = "kube_cluster_accept_two_control_planes: true\n" if control_planes == 2 else ""
+    (folder / "group_vars/all.yml").write_text(described.replace("10.198.0.", f"10.198.{NUMBER}.") + accepted)
     return folder
 
 
