@@ -78,10 +78,16 @@ class EncryptionFile:
             return ""
 
     def plan(self, wanted: Configuration | None) -> _host_files.Plan:
-        """Compare content, mode and owner with what is wanted; None leaves everything as it is."""
-        files = [] if wanted is None else [self._wanted(render(wanted))]
+        """Compare content, mode and owner with what is wanted; None leaves everything as it is.
+
+        A file that says the same in other words is not written again: who only looks changes nothing.
+        """
+        files = [] if wanted is None else [self._wanted(self._said(wanted))]
         found, missing = _host_files.observe(files)
         return _host_files.plan(files, found, missing, self._owner, 0o700)
+
+    def _said(self, wanted: Configuration) -> str:
+        return self.path.read_text(encoding="utf-8") if self.read() == wanted else render(wanted)
 
     def _wanted(self, content: str) -> _host_files.Wanted:
         return _host_files.Wanted(str(self.path), content.encode(), 0o600)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import stat
 import subprocess
@@ -54,6 +55,12 @@ def test_only_the_owner_can_read_it(file: EncryptionFile) -> None:
     assert file.read() == CONFIGURATION
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
+    assert not file.plan(CONFIGURATION).steps
+
+
+def test_a_file_that_says_the_same_in_other_words_stays(file: EncryptionFile) -> None:
+    write(file, CONFIGURATION)
+    file.path.write_text(json.dumps(json.loads(file.path.read_text())))
     assert not file.plan(CONFIGURATION).steps
 
 
