@@ -44,7 +44,9 @@ def hosts(tmp_path: Path) -> Hosts:
     members = json.loads(found.shell("cp1", f"{ETCDCTL} member list -w json"))["members"]
     member = next(one for one in members if one["name"] == "cp2")
     found.shell("cp1", f"{ETCDCTL} member remove {member['ID']:x}")
-    found.shell("cp1", f"{KUBECTL} delete node {' '.join(leaving)}")
+    # Through cp1's own API server: the one of cp2 has lost its etcd.
+    server = f"--server=https://{found.addresses['cp1']}:6443"
+    found.shell("cp1", f"{KUBECTL} {server} delete node {' '.join(leaving)}")
     reset = Playbook(
         found,
         tmp_path / "reset",
