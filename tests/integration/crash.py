@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from labtools import ROOT, Recap, recap, run
+from labtools import ROOT, Recap, kill_tree, recap, run
 
 from lab.nodes import NUMBER, PREFIX, STATE
 
@@ -320,8 +320,8 @@ class Playbook:
 
     def kill(self) -> None:
         """Kill the controller: ansible-playbook with its workers."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self.runs:
+            kill_tree(self._process.pid)
         self._process.wait(30)
 
     def tail(self) -> str:

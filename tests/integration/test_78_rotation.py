@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from hardlab import CONFIG, INVENTORY, control_planes, keys, kubectl, prefixes, shell
-from labtools import ROOT, Notes, Recap, playbook, wait_until
+from labtools import ROOT, Notes, Recap, kill_tree, playbook, wait_until
 
 from lab import nodes
 
@@ -147,7 +147,7 @@ def run_until(step: str, *options: str) -> str:
         if line.startswith("TASK [") and step in line:
             # Somewhere in the step: what was sent to the hosts goes on there, as with a controller that dies.
             time.sleep(1.5)
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_tree(process.pid)
             break
     process.wait()
     assert process.returncode == -signal.SIGKILL, "".join(lines)
