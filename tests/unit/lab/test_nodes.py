@@ -147,7 +147,7 @@ def test_a_nodes_container(monkeypatch: pytest.MonkeyPatch) -> None:
         "--add-host origin.lab:10.198.0.2",
     ):
         assert words in started
-    assert started.endswith("localhost/node:1 /lib/systemd/systemd")
+    assert "localhost/node:1 sh -c" in started and started.endswith("exec /lib/systemd/systemd\n")
     assert "eth1" not in started and "--tmpfs" not in started and "--dns" not in started
 
 

@@ -202,7 +202,7 @@ def test_containers_of_crictl() -> None:
     text = (FIXTURES / "crictl_ps.json").read_text()
     newest, oldest = parse_containers(json.loads(text))
     assert newest.running and not oldest.running and newest.made > oldest.made
-    assert newest.pod != oldest.pod and len(newest.id) == 64
+    assert newest.pod == oldest.pod and newest.id != oldest.id and len(newest.id) == 64
     assert parse_containers({}) == []
 
 
