@@ -20,6 +20,9 @@ from lab import nodes, recipes
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 1800
+# Room for 500 nodes, each of which gets a /24.
+POD_RANGE = "10.128.0.0/14"
+PODS = ("-e", f"kube_cluster_pod_cidr={POD_RANGE}")
 
 
 class BenchError(Exception):
@@ -73,6 +76,7 @@ def plain(site: Site, scratch: Path) -> Run:
             "bench/flannel.yml",
             "-e",
             f"bench_manifest={manifest}",
+            *PODS,
         ]
     )
     begun = time.monotonic()
@@ -112,6 +116,7 @@ def plain_settings(site: Site, manifest: Path) -> dict[str, str]:
         "CLUSTER": own["kube_cluster_name"],
         "ENDPOINT": own["kube_cluster_endpoint_address"],
         "PORT": "8443",
+        "PODS": POD_RANGE,
         "VERSION": version,
         "PAUSE": built["pause"],
         "CONTAINERD": str(defaults["kube_host_containerd_version"]),
@@ -142,7 +147,7 @@ def playbook(
         **_own_connections(scratch),
     }
     begun = time.monotonic()
-    argv = ["ansible-playbook", "-i", str(inventory or site.inventory), "playbooks/site.yml", *options]
+    argv = ["ansible-playbook", "-i", str(inventory or site.inventory), "playbooks/site.yml", *PODS, *options]
     _run(argv, env=environment)
     taken = time.monotonic() - begun
     found = json.loads(tasks.read_text())
@@ -152,7 +157,7 @@ def playbook(
 
 def verify(site: Site, scratch: Path) -> None:
     """Prove that what a run left behind is a cluster that works."""
-    argv = ["ansible-playbook", "-i", str(site.inventory), "playbooks/verify.yml"]
+    argv = ["ansible-playbook", "-i", str(site.inventory), "playbooks/verify.yml", *PODS]
     _run(argv, env=_own_connections(scratch))
 
 

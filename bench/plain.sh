@@ -14,8 +14,8 @@
 #   - What it lacks is what a playbook is for: it looks at nothing beforehand, refuses nothing, cannot be run twice,
 #     cannot grow or repair a cluster, leaves no approver behind, and knows one distribution.
 #
-# bench/run sets: CONTROL_PLANES and WORKERS (NAME=ADDRESS ...), CLUSTER, ENDPOINT, PORT, VERSION, PAUSE, CONTAINERD,
-# RUNC, PACKAGES, RELEASES, MIRRORS (REGISTRY=URL ...), FLANNEL (the manifest that the role kube_network applies),
+# bench/run sets: CONTROL_PLANES and WORKERS (NAME=ADDRESS ...), CLUSTER, ENDPOINT, PORT, PODS (the range of pods),
+# VERSION, PAUSE, CONTAINERD, RUNC, PACKAGES, RELEASES, MIRRORS (REGISTRY=URL ...), FLANNEL (the manifest that the role kube_network applies),
 # IGNORE (preflight errors), KUBELET and PROXY (their configurations as JSON), SSH_USER, SSH_KEY, KNOWN_HOSTS.
 set -euo pipefail
 
@@ -285,7 +285,7 @@ kind: ClusterConfiguration
 clusterName: $CLUSTER
 kubernetesVersion: v$VERSION
 controlPlaneEndpoint: $ENDPOINT:$PORT
-networking: {podSubnet: 10.244.0.0/16, serviceSubnet: 10.96.0.0/12, dnsDomain: cluster.local}
+networking: {podSubnet: $PODS, serviceSubnet: 10.96.0.0/12, dnsDomain: cluster.local}
 apiServer:
   extraArgs: [{name: shutdown-delay-duration, value: 5s}]
 ---
