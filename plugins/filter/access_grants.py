@@ -30,7 +30,7 @@ options:
   found:
     description:
       - The results of M(ansible.builtin.stat) and M(ansible.builtin.slurp), pairs in the order of O(_input). A skipped
-        one stands for a file that is not there.
+        one stands for a file that is not there; one of a host that cannot be reached says so.
     type: list
     elements: list
     required: true
@@ -74,7 +74,10 @@ def _grant(entry: dict[str, Any], look: dict[str, Any], read: dict[str, Any]) ->
     grant = {key: value for key, value in entry.items() if key not in _PLACE}
     grant["place"] = f"{entry.get('host', 'localhost')}:{entry['path']}" if entry.get("path") else ""
     stat = look.get("stat") or {}
-    if not stat.get("exists"):
+    if look.get("unreachable"):
+        # Whoever has lost a host can still take its rights away.
+        grant["held"] = {"problem": "its host cannot be reached"}
+    elif not stat.get("exists"):
         grant["held"] = {}
     elif not stat.get("isreg"):
         grant["held"] = {"problem": "it is no regular file"}

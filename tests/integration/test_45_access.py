@@ -313,6 +313,22 @@ def test_a_control_plane_that_is_dead_does_not_matter(site: Site, tmp_path: Path
     assert site.bring(site.person("jack", state="absent")).total("changed") == 2
 
 
+def test_rights_go_although_the_host_of_the_kubeconfig_is_dead(site: Site, tmp_path: Path) -> None:
+    described = yaml.safe_load((ROOT / INVENTORY / "hosts.yml").read_text())
+    described["workers"]["hosts"]["worker1"]["ansible_host"] = f"10.198.{NUMBER}.99"
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(described))
+    (tmp_path / "group_vars").symlink_to(ROOT / INVENTORY / "group_vars")
+    pipeline = {**site.pipeline(), "host": "worker1", "owner": "root", "group": "root"}
+    site.bring(pipelines=(pipeline,))
+    gone = {**pipeline, "state": "absent"}
+    taken = site.bring(pipelines=(gone,), inventory=str(tmp_path))
+    assert taken.total("failed") == 0 and taken.total("changed") == 1, taken.output
+    assert "is left alone: its host cannot be reached" in " ".join(taken.output.split()), taken.output
+    assert not [one for one in rights() if "deployer" in one]
+    # When the host is back, the file goes too.
+    assert site.bring(pipelines=(gone,)).total("changed") == 1
+
+
 @dataclass
 class Watch:
     """Collects the command lines of all processes of this machine, those of its containers too."""

@@ -105,6 +105,12 @@ def test_no_file_an_empty_file_and_a_folder() -> None:
     assert not {"path", "host", "owner"} & set(grants[0])
 
 
+def test_a_host_that_cannot_be_reached() -> None:
+    """Nothing is known of its file: it is neither missing nor ours."""
+    [grant] = access_grants([{"name": "ci", "host": "lost", "path": "/x"}], [({"unreachable": True}, {})])
+    assert grant["held"] == {"problem": "its host cannot be reached"}
+
+
 def test_pairs_that_do_not_fit() -> None:
     with pytest.raises(AnsibleFilterError, match="a pair for each of 1 entries, not 0"):
         access_grants([ENTRY], [])
