@@ -52,8 +52,8 @@ def script(rough: Rough, *, gateway: str, ipv6: str, proxy: str) -> str:
     """Return the shell commands that make a booted host rough; running them twice is running them once."""
     lines: list[str] = []
     if rough.umask:
-        # An argument wins over login.defs, whose USERGROUPS_ENAB would open the group's bits again.
-        line = f"session optional pam_umask.so umask={rough.umask}"
+        # USERGROUPS_ENAB of login.defs would open the group's bits again.
+        line = f"session optional pam_umask.so nousergroups umask={rough.umask}"
         for file in ("common-session", "common-session-noninteractive"):
             path = f"/etc/pam.d/{file}"
             lines.append(f"grep -qxF '{line}' {path} || echo '{line}' >> {path}")

@@ -220,9 +220,8 @@ def test_the_risk_can_be_taken(inventory: str) -> None:
 
 def results(done: Recap, host: str) -> int:
     """Return how many results of the check a host has in a run."""
-    check = done.output.partition("See that the hosts reach each other]")[2].partition("Install Kubernetes")[
-        0
-    ]
+    check = done.output.partition("See that the hosts reach each other]")[2]
+    check = check.partition("Know how to get into the mirrors")[0]
     included = sum(host in line.split(" for ")[1] for line in re.findall(r"^included: .*$", check, re.M))
     return included + len({task for task in check.split("TASK [")[1:] if re.search(rf"\[{host}\]", task)})
 

@@ -45,7 +45,7 @@ def test_each_side_is_one_step_that_can_be_repeated() -> None:
     )
     lines = script.splitlines()
     assert lines[0] == "set -eu"
-    assert sum("pam_umask.so umask=027" in line and "grep -qxF" in line for line in lines) == 2
+    assert sum("pam_umask.so nousergroups umask=027" in line and "grep -qxF" in line for line in lines) == 2
     assert "ip -4 route del default dev eth0 2>/dev/null || true" in lines
     assert "ip -6 address replace fd00:a00::11/64 dev eth0 nodad" in lines
     assert "ip -4 route replace blackhole 10.198.0.1/32" in lines
