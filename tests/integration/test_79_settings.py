@@ -1,7 +1,7 @@
 """A cluster that exists is moved to changed settings, one control plane at a time, and back.
 
-`make test` takes what is refused, shown and put back; `make soak` (KUBEWRIGHT_ALL_FAULTS) the moves of everything,
-minutes for each control plane.
+`make test` takes what is refused and shown; `make soak` (KUBEWRIGHT_ALL_FAULTS) the moves of everything, and
+what is put back, minutes for each control plane.
 """
 
 from __future__ import annotations
@@ -223,6 +223,7 @@ def test_what_was_edited_by_hand_is_taken_back() -> None:
     assert written(LAST) == before
 
 
+@for_soak
 def test_a_wrong_flag_costs_one_component_for_a_moment(notes: Notes) -> None:
     """The first host is put back, the others are not touched, the message says what is wrong."""
     before = fingerprint()
