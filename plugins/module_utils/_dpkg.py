@@ -93,9 +93,13 @@ def mend(runner: Runner, folder: Path, deadline: Deadline) -> None:
     runner.run(argv, check=False, timeout=max(1.0, deadline.remaining()))
     if observe(folder).whole:
         return
-    argv = ["apt-get", "--yes", "--no-install-recommends", "--fix-broken"]
-    argv += [f"--option=Dpkg::Options::={option}" for option in _KEEP_FILES]
-    runner.run([*argv, "install"], timeout=max(1.0, deadline.remaining()))
+    apt = ["apt-get", "--yes", "--no-install-recommends"]
+    apt += [f"--option=Dpkg::Options::={option}" for option in _KEEP_FILES]
+    runner.run([*apt, "--fix-broken", "install"], timeout=max(1.0, deadline.remaining()))
+    # What apt thinks nobody needs, it leaves half unpacked: a dependency whose dependant was not unpacked yet.
+    if again := [_in_its_version(runner, name) for name in observe(folder).packages]:
+        argv = [*apt, "--allow-change-held-packages", "--reinstall", "install", *again]
+        runner.run(argv, check=False, timeout=max(1.0, deadline.remaining()))
     left = observe(folder)
     if not left.whole:
         raise KubewrightError(
@@ -103,3 +107,9 @@ def mend(runner: Runner, folder: Path, deadline: Deadline) -> None:
             where=", ".join(left.packages) or str(folder / "updates"),
             remedy="Run 'dpkg --audit' on the host, which says what each of them lacks, mend it and run again",
         )
+
+
+def _in_its_version(runner: Runner, name: str) -> str:
+    """Name a package with the version that was being unpacked, so that apt brings no newer one."""
+    shown = runner.run(["dpkg-query", "--show", "--showformat=${Version}", name], check=False, asks=True)
+    return f"{name}={shown.stdout.strip()}" if shown.stdout.strip() else name

@@ -145,6 +145,24 @@ def test_what_was_not_unpacked_is_unpacked_again(folder: Path) -> None:
     assert manager.calls[1][-1] == "install"
 
 
+def test_what_apt_leaves_half_unpacked_is_installed_again_in_its_version(folder: Path) -> None:
+    """kubernetes-cni, cut off before the kubelet was unpacked, which needs it: apt took it for superfluous."""
+
+    class FakeApt(FakePackageManager):
+        def __call__(self, argv: list[str], **_options: Any) -> tuple[int, str, str]:
+            self.calls.append(argv)
+            if "dpkg-query" in argv:
+                return 0, "1.36.3-1.1", ""
+            if "--reinstall" in argv:
+                (self.folder / "status").write_text(WHOLE)
+            return 0, "", ""
+
+    (folder / "status").write_text(STATUS.format(kubelet="install reinstreq half-installed"))
+    manager = FakeApt(folder)
+    mend(Runner(manager), folder, Deadline(9))
+    assert manager.calls[-1][-3:] == ["--reinstall", "install", "kubelet=1.36.3-1.1"]
+
+
 def test_what_cannot_be_mended_is_named(folder: Path) -> None:
     (folder / "status").write_text(STATUS.format(kubelet="install reinstreq half-installed"))
     with pytest.raises(KubewrightError, match=r"neither dpkg nor apt could finish them \(kubelet\)"):
