@@ -38,7 +38,10 @@ _MADE_BY = {"seed": "control_plane"}
 
 @dataclass(frozen=True)
 class Host:
-    """What the host's own files say. ``state`` and ``evidence`` are those of `kubeadm_state`."""
+    """What the host's own files say. ``state`` and ``evidence`` are those of `kubeadm_state`.
+
+    ``valuables`` are the files that a reset would delete and nothing brings back.
+    """
 
     state: str
     evidence: Sequence[str] = ()
@@ -46,6 +49,7 @@ class Host:
     etcd_data: bool = False
     name: str = ""
     address: str = ""
+    valuables: Sequence[str] = ()
 
     @property
     def half_done(self) -> bool:
@@ -255,6 +259,14 @@ def _plan_foreign(host: Host, cluster: Cluster | None) -> NodePlan:
             cluster,
             "If it is neither a node nor an etcd member of a cluster that is needed, reset it with the "
             "playbook reset.yml and --limit, then run again",
+        )
+    if host.valuables:
+        raise _refusal(
+            "There are remains of a kubeadm on this host, and nothing tells whose these files are: "
+            + ", ".join(host.valuables),
+            host,
+            cluster,
+            "Save what you need of them, reset the host with the playbook reset.yml and --limit, and run again",
         )
     return NodePlan("join", "kubeadm was interrupted here before the host was anything", reset=True)
 

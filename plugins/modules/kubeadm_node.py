@@ -194,6 +194,7 @@ def observe(params: dict[str, Any]) -> Host:
         etcd_data(ROOT) is not None,
         params["node_name"],
         params["address"],
+        half_done.valuables(ROOT),
     )
 
 

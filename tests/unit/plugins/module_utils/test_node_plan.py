@@ -146,7 +146,9 @@ def test_the_data_of_a_member_that_is_not_found_is_never_reset(role: str) -> Non
 @pytest.mark.parametrize("role", ["seed", "control_plane"])
 @pytest.mark.parametrize("member", [VOTER, LEARNER, DEAD])
 @pytest.mark.parametrize("data", [True, False])
-def test_a_member_of_this_name_at_the_address_of_before_is_refused(role: str, member: Any, data: bool) -> None:
+def test_a_member_of_this_name_at_the_address_of_before_is_refused(
+    role: str, member: Any, data: bool
+) -> None:
     """The address was wrong, the host became a member under it, the join failed, the address was corrected."""
     elsewhere = {**member, "peer_urls": ["https://10.0.0.99:2380"]}
     host = began(replace(PARTS, etcd_data=data), role)
@@ -268,6 +270,14 @@ def test_foreign_remains_that_never_were_anything_are_reset(role: str) -> None:
     assert plan_node(role, PARTS, None).reset is False
     plan = plan_node(role, PARTS, cluster())
     assert (plan.action, plan.reset) == ("join", True)
+
+
+@pytest.mark.parametrize("role", ["control_plane", "worker"])
+@pytest.mark.parametrize("path", ["/etc/kubernetes/pki/ca.key", "/etc/kubernetes/admin.conf"])
+def test_foreign_remains_beside_somebodys_keys_are_not_reset(role: str, path: str) -> None:
+    with pytest.raises(KubewrightError, match="nothing tells whose these files are") as caught:
+        plan_node(role, replace(PARTS, valuables=[path]), cluster())
+    assert path in str(caught.value) and "Save what you need" in caught.value.remedy
 
 
 @pytest.mark.parametrize("role", ["control_plane", "worker"])

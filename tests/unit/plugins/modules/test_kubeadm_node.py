@@ -103,6 +103,20 @@ def test_remains_that_nobody_left_a_note_of_are_refused(
     assert not host.calls
 
 
+def test_the_key_of_somebodys_authority_is_not_reset(
+    capsys: pytest.CaptureFixture[str], host: FakeHost
+) -> None:
+    host.state = ("incomplete", ["/etc/kubernetes/bootstrap-kubelet.conf"])
+    key = host.root / "etc/kubernetes/pki/ca.key"
+    key.parent.mkdir(parents=True)
+    key.write_text("")
+    failed = run(capsys, {**WORKER, "cluster": NOBODY})
+    assert "/etc/kubernetes/pki/ca.key" in failed["msg"]
+    assert not host.calls
+    key.unlink()
+    assert run(capsys, {**WORKER, "cluster": NOBODY})["reset"]
+
+
 def test_the_note_is_there_while_kubeadm_works_and_goes_with_its_success(
     capsys: pytest.CaptureFixture[str], host: FakeHost
 ) -> None:
