@@ -115,6 +115,38 @@ def test_what_a_living_cluster_cannot_change_is_refused(component: str, flag: st
     refuse_fixed("kube-scheduler", compare(live, wanted))
 
 
+OURS = "/etc/kubernetes/kubewright/encryption.yaml"
+
+
+@pytest.mark.parametrize(
+    ("flag", "before", "after", "refused"),
+    [
+        ("--etcd-prefix", None, "/k8s", True),
+        ("--etcd-prefix", "/k8s", None, True),
+        ("--etcd-prefix", "/k8s", "/registry", True),
+        ("--etcd-prefix", None, "/registry", False),
+        ("--etcd-prefix", "/registry", None, False),
+        ("--encryption-provider-config", "/etc/own.yaml", OURS, True),
+        ("--encryption-provider-config", "/etc/own.yaml", None, True),
+        ("--encryption-provider-config", None, OURS, False),
+        ("--encryption-provider-config", OURS, None, False),
+        ("--encryption-provider-config", None, "/etc/own.yaml", False),
+        ("--service-account-issuer", "https://old.example", "https://new.example", True),
+        ("--service-account-issuer", None, "https://new.example", False),
+    ],
+)
+def test_what_would_lose_data_and_passes_every_probe_is_refused(
+    flag: str, before: str | None, after: str | None, refused: bool
+) -> None:
+    changes = [Change(f"spec.containers[kube-apiserver].command {flag}", before, after)]
+    if not refused:
+        refuse_fixed("kube-apiserver", changes)
+        return
+    with pytest.raises(KubewrightError, match=f"{flag} of kube-apiserver cannot change") as stopped:
+        refuse_fixed("kube-apiserver", changes)
+    assert f"it is {before or '/registry'} on this host" in str(stopped.value)
+
+
 def test_names_of_the_api_server_are_those_that_kubeadm_makes() -> None:
     made = certificate_names((FIXTURES / "apiserver.crt").read_bytes())
     wanted = api_server_names(CLUSTER, "cp1", "10.0.0.11")
