@@ -7,20 +7,25 @@ The old file is kept under ``undo`` before anything is replaced. It moves to ``p
 proven, and back to its place when it fails. A run that is stopped in between leaves it under ``undo``: the
 next run sees from that that the file in place was never proven.
 
+A module outlives the controller that is interrupted, so the run before may still be at it: `alone` waits for it.
+
 PRIVATE to the collection: this interface can change in any release.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import make_folder, sync
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 
 STATE = Path("/var/lib/kubewright/settings")
 
@@ -30,6 +35,39 @@ _TEMPORARY = ".kubewright-"
 
 class Unproven(KubewrightError):
     """What runs by the new file does not work."""
+
+
+@contextlib.contextmanager
+def alone(deadline: Deadline, state: Path, *, make: bool) -> Iterator[None]:
+    """Wait for any other run that replaces files of this host, and keep the next ones out.
+
+    The kernel takes the lock back when the process ends, however that comes. With *make* false a folder that is
+    missing is not made: nothing was ever replaced here, and the caller replaces nothing.
+    """
+    if make:
+        make_folder(str(state))
+    with contextlib.ExitStack() as stack:
+        if state.is_dir():
+            descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            wait_for(
+                lambda: _lock(descriptor, state), deadline, what="the run before to be done with this host"
+            )
+        yield
+
+
+def _lock(descriptor: int, state: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise KubewrightError(
+            "Another process moves this host to its settings",
+            where=str(state),
+            why="a module goes on when its controller is interrupted, until what it tries works or is put back",
+            remedy="Let it end, then run again",
+            transient=True,
+        ) from error
+    return True
 
 
 class GuardedFile:
