@@ -141,9 +141,13 @@ def test_a_host_that_the_cluster_does_not_know_is_reset_and_joined(
     capsys: pytest.CaptureFixture[str], host: FakeHost, check: bool
 ) -> None:
     half_done.note("worker", host.root)
+    undo = host.root / "var/lib/kubewright/settings/undo/config.yaml"
+    undo.parent.mkdir(parents=True)
+    undo.write_text("of the node that it was")
     host.state = ("incomplete", REMAINS)
     result = run(capsys, {**WORKER, "cluster": NOBODY}, check=check)
     assert (result["changed"], result["interrupted"], result["reset"]) == (True, True, True)
+    assert undo.exists() == check
     words = [argv[argv.index("kubeadm") + 1] for argv, _stdin in host.calls]
     assert words == ([] if check else ["reset", "join"])
     assert bool(half_done.read(host.root)) == check
