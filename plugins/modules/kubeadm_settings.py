@@ -145,7 +145,9 @@ postponed:
   type: str
   sample: ""
 kubelet_configuration:
-  description: The text that the ConfigMap C(kubelet-config) has when this is done.
+  description:
+    - The text that the ConfigMap C(kubelet-config) has when this is done.
+    - Empty on a control plane without O(cluster), which neither writes nor reads it.
   returned: success
   type: str
   sample: "apiVersion: kubelet.config.k8s.io/v1beta1\n..."

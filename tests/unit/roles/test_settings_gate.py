@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROLE = Path(__file__).parents[3] / "roles" / "kube_control_plane"
+ROLES = Path(__file__).parents[3] / "roles"
+ROLE = ROLES / "kube_control_plane"
 WHOLE = [
     {"name": name, "healthy": True, "is_learner": False, "peer_urls": []} for name in ("cp1", "cp2", "cp3")
 ]
@@ -103,3 +104,49 @@ def test_the_next_host_waits_until_etcd_was_read(answers: dict[str, dict[str, An
 def test_the_message_says_why(answers: dict[str, dict[str, Any]]) -> None:
     assert "members of etcd cannot be read: context deadline exceeded." in answers["unread"]["message"]
     assert "on other hosts: cp2. Bring" in " ".join(answers["other_down"]["message"].split())
+
+
+@pytest.mark.parametrize(
+    ("limit", "dead", "writer"),
+    [
+        ("all", [], ["cp1"]),
+        ("all", ["cp1"], ["cp2"]),
+        ("cp2", [], []),
+        ("all:!cp1", [], []),
+        ("worker1", [], []),
+    ],
+)
+def test_only_a_run_that_reaches_for_all_control_planes_writes_what_the_cluster_keeps(
+    tmp_path: Path, limit: str, dead: list[str], writer: list[str]
+) -> None:
+    names = ["cp1", "cp2", "cp3"]
+    hosts = {name: {"__kube_control_plane_plan": {"action": ""}} for name in names}
+    inventory = {"control_plane": {"hosts": hosts}, "workers": {"hosts": {"worker1": {}}}}
+    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
+    tasks = [
+        {"ansible.builtin.fail": {"msg": "does not answer"}, "when": f"inventory_hostname in {dead}"},
+        {
+            "ansible.builtin.copy": {
+                "content": "{{ __kube_control_plane_writes_cluster }}",
+                "dest": str(tmp_path / "{{ inventory_hostname }}.answer"),
+                "mode": "0600",
+            }
+        },
+    ]
+    play = {
+        "hosts": "control_plane",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": {"kube_cluster_control_plane_group": "control_plane"},
+        "vars_files": [
+            str(ROLES / role / "vars" / "main.yml") for role in ("kube_cluster", "kube_control_plane")
+        ],
+        "tasks": tasks,
+    }
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    argv = ["ansible-playbook", "-i", "hosts.json", "--limit", limit, "play.yml"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == (2 if dead else 0), done.stdout + done.stderr
+    answers = {path.stem: path.read_text() for path in tmp_path.glob("*.answer")}
+    assert [name for name, answer in sorted(answers.items()) if answer == "True"] == writer
+    assert set(answers.values()) <= {"True", "False"}

@@ -204,6 +204,7 @@ def test_only_one_host_looks_at_what_the_cluster_keeps(node: FakeNode) -> None:
     node.maps["kube-proxy"] = {CONFIG_KEY: json.dumps({**PROXY_DOCUMENT, "mode": "iptables"})}
     assert targets(node.observe()) == []
     assert [path.rpartition("/")[2] for path in node.asked] == ["kubeadm-config"]
+    assert node.observe().kubelet_configuration == "", "no worker is told what nobody writes"
 
 
 def test_a_stacked_member_that_joined_keeps_its_birth(node: FakeNode) -> None:
