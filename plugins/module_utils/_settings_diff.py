@@ -206,7 +206,7 @@ def refuse_fixed(component: str, changes: Iterable[Change]) -> None:
                 f"{flag} of {component} cannot change on a living cluster",
                 where=variable,
                 why=f"it is {_shown(before)} on this host and is to be {_shown(after)}",
-                remedy=f"{remedy}. Nothing was changed",
+                remedy=f"{remedy}. No component of this host was changed",
             )
 
 
