@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ NOTE = "/var/lib/kubewright/kubeadm-began.json"
 # The subcommands that make or unmake a node.
 _LONG = ("init", "join", "reset")
 _AUTHORITY_KEYS = ("ca.key", "front-proxy-ca.key", "etcd/ca.key")
+# Those that kubeadm reset deletes, but for the kubelet's own: only kubeadm puts these there, for nobody else.
+_KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,8 @@ def read(root: Path = Path("/")) -> Began | None:
 
 def note(role: str, root: Path = Path("/")) -> None:
     """Leave the note, so that it survives a power failure that comes right after."""
-    if read(root):
-        # What the host had before the first attempt is what counts.
-        began = Began(role, read_own(root))
-    else:
-        pki = root / "etc/kubernetes/pki"
-        began = Began(role, any((pki / key).exists() for key in _AUTHORITY_KEYS))
+    # What the host had before the first attempt is what counts.
+    began = Began(role, read_own(root) if read(root) else bool(_authorities(root)))
     path = str(root / NOTE.lstrip("/"))
     with _run_log.step("write", NOTE):
         make_folder(os.path.dirname(path))
@@ -71,6 +70,20 @@ def read_own(root: Path) -> bool:
     """Return what the note says of the host's own certificate authorities."""
     began = read(root)
     return began.own_authorities if began else False
+
+
+def _authorities(root: Path) -> list[str]:
+    return _there(root, "/etc/kubernetes/pki", _AUTHORITY_KEYS)
+
+
+def _there(root: Path, folder: str, names: Sequence[str]) -> list[str]:
+    paths = (f"{folder}/{name}" for name in names)
+    return [path for path in paths if (root / path.lstrip("/")).exists()]
+
+
+def valuables(root: Path = Path("/")) -> list[str]:
+    """Return what a reset deletes and nothing brings back: keys of authorities, and kubeconfigs."""
+    return _authorities(root) + _there(root, "/etc/kubernetes", _KUBECONFIGS)
 
 
 def forget(root: Path = Path("/")) -> None:

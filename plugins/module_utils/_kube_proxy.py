@@ -8,14 +8,18 @@ an annotation of their template, which names the configuration. The same annotat
 written first: where the two differ, an earlier run was stopped in between. An upgrade by kubeadm removes both
 and replaces the pods itself.
 
+The configuration that is known to work stays in an annotation of the DaemonSet until every pod runs by the new
+one: a run that is stopped leaves the way back, and the next one sees from it that the rollout was never proven.
+
 PRIVATE to the collection: this interface can change in any release.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, NamedTuple, Protocol
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import Unproven
@@ -23,6 +27,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 
 CONFIG_KEY = "config.conf"
 ANNOTATION = "kubewright.cluster/configuration"
+PROVEN = "kubewright.cluster/proven-configuration"
 
 _CONFIG_MAP = "/api/v1/namespaces/kube-system/configmaps/kube-proxy"
 _DAEMON_SET = "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"
@@ -42,39 +47,65 @@ class Api(Protocol):
     def request(self, method: str, path: str, *, body: Any = None, content_type: str = "") -> Any: ...
 
 
+class _Proven(NamedTuple):
+    """The configuration to go back to, and the annotation that the pods have with it."""
+
+    mark: str | None
+    text: str
+
+
+class _Seen(NamedTuple):
+    """How far a rollout has come."""
+
+    updated: int = 0
+    ready: int = 0
+    done: bool = False
+
+
 class KubeProxy:
-    """The DaemonSet of kube-proxy. *deadline* begins the time that a rollout may take."""
+    """The DaemonSet of kube-proxy. *deadline* begins the time in which a rollout must get on by a pod."""
 
     def __init__(self, api: Api, deadline: Callable[[], Deadline]) -> None:
         self._api = api
         self._deadline = deadline
 
     def unrolled(self) -> bool:
-        """Tell whether an earlier run was stopped between the configuration and the pods."""
+        """Tell whether an earlier run was stopped before every pod was seen to run by the configuration."""
         daemon_set = self._api.get(_DAEMON_SET)
         meant, done = _annotation(daemon_set), _annotation(daemon_set["spec"]["template"])
-        return meant is not None and meant != done
+        return _proven(daemon_set) is not None or (meant is not None and meant != done)
 
     def replace(self, before: str, after: str) -> None:
-        """Let every kube-proxy run by the configuration *after*; by *before* again if one of them does not work."""
-        old = _annotation(self._api.get(_DAEMON_SET)["spec"]["template"])
+        """Let every kube-proxy run by the configuration *after*, by the old one again if one does not work.
+
+        The old one is *before*, or what an earlier run that was stopped began from.
+        """
+        daemon_set = self._api.get(_DAEMON_SET)
+        old = _proven(daemon_set) or _Proven(_annotation(daemon_set["spec"]["template"]), before)
         try:
-            self._roll(after, digest(after))
+            self._roll(after, digest(after), old)
         except KubewrightError as error:
             try:
-                self._roll(before, old)
+                self._roll(old.text, old.mark, old)
             except KubewrightError as second:
                 error.remedy = f"The old configuration was put back, but that does not work either: {second}"
             raise
 
-    def _roll(self, text: str, mark: str | None) -> None:
-        self._patch(_DAEMON_SET, {"metadata": {"annotations": {ANNOTATION: mark}}})
+    def _roll(self, text: str, mark: str | None, old: _Proven) -> None:
+        annotations = {ANNOTATION: mark, PROVEN: json.dumps(old._asdict())}
+        self._patch(_DAEMON_SET, {"metadata": {"annotations": annotations}})
         self._patch(_CONFIG_MAP, {"data": {CONFIG_KEY: text}})
         template = {"metadata": {"annotations": {ANNOTATION: mark}}}
         self._patch(_DAEMON_SET, {"spec": {"template": template}})
-        wait_for(
-            lambda: self._rolled(mark), self._deadline(), what="kube-proxy to run by its new configuration"
-        )
+        seen = _Seen()
+        while not seen.done:
+            # The pods are replaced one after the other, so the time that all of them take says nothing.
+            seen = wait_for(
+                lambda last=seen: self._rolled(mark, last),  # type: ignore[misc]
+                self._deadline(),
+                what="kube-proxy to run by its new configuration on one more node",
+            )
+        self._patch(_DAEMON_SET, {"metadata": {"annotations": {PROVEN: None}}})
 
     def _patch(self, path: str, body: dict[str, Any]) -> None:
         def attempt() -> bool:
@@ -83,15 +114,18 @@ class KubeProxy:
 
         wait_for(attempt, self._deadline(), what=f"the API server to accept a change of {path}")
 
-    def _rolled(self, mark: str | None) -> bool:
+    def _rolled(self, mark: str | None, last: _Seen) -> _Seen:
+        """Return how far the rollout is, once it is further than ever before: pods that come and go are no progress."""
         daemon_set = self._api.get(_DAEMON_SET)
         status = daemon_set.get("status") or {}
         wanted = status.get("desiredNumberScheduled", 0)
         updated, ready = status.get("updatedNumberScheduled", 0), status.get("numberReady", 0)
         if status.get("observedGeneration", 0) >= daemon_set["metadata"]["generation"]:
             if updated >= wanted and ready >= wanted:
-                return True
+                return _Seen(updated, ready, done=True)
             self._stop_at_a_crash(mark)
+            if updated > last.updated or ready > last.ready:
+                return _Seen(max(updated, last.updated), max(ready, last.ready))
         raise KubewrightError(
             f"{ready} of {wanted} kube-proxies are ready, {updated} run by the new configuration",
             remedy="A node that is not Ready holds the others up: bring it back or remove it",
@@ -125,5 +159,10 @@ def digest(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _annotation(item: Mapping[str, Any]) -> str | None:
-    return ((item.get("metadata") or {}).get("annotations") or {}).get(ANNOTATION)
+def _proven(daemon_set: Mapping[str, Any]) -> _Proven | None:
+    text = _annotation(daemon_set, PROVEN)
+    return _Proven(**json.loads(text)) if text else None
+
+
+def _annotation(item: Mapping[str, Any], name: str = ANNOTATION) -> str | None:
+    return ((item.get("metadata") or {}).get("annotations") or {}).get(name)

@@ -94,7 +94,7 @@ class Renderer:
                 rc=done.rc,
                 stderr=done.stderr,
                 why=failure(done.stderr) or failure(done.stdout),
-                remedy="Correct the variable that kubeadm's message is about. Nothing was changed",
+                remedy="Correct the variable that kubeadm's message is about. No component of this host was changed",
             )
         return done.stdout
 

@@ -229,7 +229,7 @@ class Observer:
             names=(certificate, sorted(api_server_names(canonical, wanted.node_name, wanted.address[0]))),
             config_maps=pairs,
             proxy_texts=proxy_texts,
-            kubelet_configuration=new_maps["kubelet-config"][_KUBELET_KEY],
+            kubelet_configuration=new_maps["kubelet-config"][_KUBELET_KEY] if wanted.cluster else "",
             left_patches=_left_in(wanted.patches_folder, wanted.patches),
             unproven=frozenset(unproven),
         )

@@ -6,7 +6,9 @@
 Three rules, and nothing here breaks them:
 
 * A host is reset only when it provably is neither a member of etcd nor a node of the cluster: the living
-  cluster says so, or, for a host that was to start a cluster, nothing was ever stored on it.
+  cluster says so, or, for a host that was to start a cluster, nothing was ever stored on it. The cluster knows
+  a host by its name and its address, and both may have been corrected since. So a host that was to join and
+  has the data of a member is not reset: kubeadm adds the member before etcd stores anything.
 * A host that is a member or a node already is finished with the phases of kubeadm that remain. They may be
   repeated: kubeadm takes a member that it finds under the host's peer URL for its own (addMember in
   cmd/kubeadm/app/util/etcd/etcd.go), and what it writes, it writes again.
@@ -36,7 +38,10 @@ _MADE_BY = {"seed": "control_plane"}
 
 @dataclass(frozen=True)
 class Host:
-    """What the host's own files say. ``state`` and ``evidence`` are those of `kubeadm_state`."""
+    """What the host's own files say. ``state`` and ``evidence`` are those of `kubeadm_state`.
+
+    ``valuables`` are the files that a reset would delete and nothing brings back.
+    """
 
     state: str
     evidence: Sequence[str] = ()
@@ -44,6 +49,7 @@ class Host:
     etcd_data: bool = False
     name: str = ""
     address: str = ""
+    valuables: Sequence[str] = ()
 
     @property
     def half_done(self) -> bool:
@@ -93,9 +99,12 @@ def read_cluster(facts: Mapping[str, Any] | None, host: Host) -> Cluster | None:
         return None
     etcd = facts.get("etcd") or {}
     members = etcd.get("members") or []
+    here = [one for one in members if host.peer_url in one["peer_urls"]]
+    # kubeadm names a member like its node. One that never ran has no name yet.
+    named = [one for one in members if host.name and one["name"] == host.name]
     return Cluster(
         node=next((node for node in facts.get("nodes") or [] if node["name"] == host.name), None),
-        member=next((one for one in members if host.peer_url in one["peer_urls"]), None),
+        member=next(iter(here + named), None),
         known=bool(members) and not etcd.get("error"),
         voters=etcd.get("voters", 0),
         healthy=etcd.get("healthy", 0),
@@ -155,6 +164,8 @@ def _plan_seed(host: Host) -> NodePlan:
 
 def _plan_unfinished_seed(host: Host, cluster: Cluster | None) -> NodePlan:
     """Tell whether the cluster that answers is the one that this host was starting."""
+    if cluster:
+        _refuse_moved(host, cluster)
     if cluster is None or cluster.member or (cluster.node and host.registered):
         return _plan_seed(host)
     _need_members(host, cluster)
@@ -218,6 +229,15 @@ def _join_again(host: Host, cluster: Cluster, reason: str) -> NodePlan:
             "Save what you need of /etc/kubernetes/pki, reset the host with the playbook reset.yml and --limit, "
             "and run again",
         )
+    if host.began and host.began.role != "seed" and host.etcd_data:
+        raise _refusal(
+            "This host has the data of an etcd member, and the cluster has no member of its name or address",
+            host,
+            cluster,
+            "If its name or its address was corrected after the join began, set it back and run again. Otherwise "
+            "make sure that no member of etcd is this host, reset it with the playbook reset.yml and --limit, and "
+            "run again",
+        )
     return NodePlan("join", reason, reset=bool(host.evidence))
 
 
@@ -239,6 +259,14 @@ def _plan_foreign(host: Host, cluster: Cluster | None) -> NodePlan:
             cluster,
             "If it is neither a node nor an etcd member of a cluster that is needed, reset it with the "
             "playbook reset.yml and --limit, then run again",
+        )
+    if host.valuables:
+        raise _refusal(
+            "There are remains of a kubeadm on this host, and nothing tells whose these files are: "
+            + ", ".join(host.valuables),
+            host,
+            cluster,
+            "Save what you need of them, reset the host with the playbook reset.yml and --limit, and run again",
         )
     return NodePlan("join", "kubeadm was interrupted here before the host was anything", reset=True)
 
@@ -263,19 +291,41 @@ def _refuse_taken(host: Host, cluster: Cluster | None) -> None:
             f"The node name {host.name} is taken by another host",
             host,
             cluster,
-            "Give this host another kube_cluster_node_name, or delete the node if its host is gone",
+            "Give this host another kube_cluster_node_name, or delete the node if its host is gone. If it is this "
+            "host with another kube_cluster_host_address, set the address back",
         )
+    _refuse_moved(host, cluster)
     if member and member["name"] and not host.etcd_data:
-        spare = cluster.healthy - cluster.needed
         raise _refusal(
             "An etcd member with the address of this host has run before, and its data is not here",
             host,
             cluster,
-            f"{cluster.healthy} of {cluster.voters} voters are healthy, {cluster.needed} are needed"
-            + (f", so {spare} more may fail" if spare > 0 else "")
-            + f". If the data is lost for good, run on a living control plane: etcdctl member remove "
-            f"{member['id']}. Then run again",
+            f"{_votes(cluster)}. If the data is lost for good, run on a living control plane: etcdctl member "
+            f"remove {member['id']}. Then run again",
         )
+
+
+def _refuse_moved(host: Host, cluster: Cluster) -> None:
+    """Refuse a member with the name of this host that has another address: a join would add a second one."""
+    member = cluster.member
+    if not member or not host.address or host.peer_url in member["peer_urls"]:
+        return
+    raise _refusal(
+        f"etcd has a member named {host.name}, but with another address than this host",
+        host,
+        cluster,
+        f"If it is this host, set kube_cluster_host_address back and run again, or remove the member and reset "
+        f"the host with the playbook reset.yml and --limit. If it is a host that is gone, remove the member. "
+        f"{_votes(cluster)}. On another control plane, when the votes allow it: etcdctl member remove "
+        f"{member['id']}. If it is another host that lives, give this one another kube_cluster_node_name",
+    )
+
+
+def _votes(cluster: Cluster) -> str:
+    spare = cluster.healthy - cluster.needed
+    return f"{cluster.healthy} of {cluster.voters} voters are healthy, {cluster.needed} are needed" + (
+        f", so {spare} more may fail" if spare > 0 else ""
+    )
 
 
 def _refusal(what: str, host: Host, cluster: Cluster | None, remedy: str) -> KubewrightError:
@@ -297,7 +347,7 @@ def _found(host: Host, cluster: Cluster | None) -> str:
         elif member:
             kind = "learner" if member["is_learner"] else "voter"
             life = f"named {member['name']}" if member["name"] else "never started"
-            found.append(f"etcd member {member['id']} ({kind}, {life}, {host.peer_url})")
+            found.append(f"etcd member {member['id']} ({kind}, {life}, {', '.join(member['peer_urls'])})")
         else:
-            found.append(f"no etcd member at {host.peer_url}")
+            found.append(f"no etcd member of that name or at {host.peer_url}")
     return ", ".join(found)

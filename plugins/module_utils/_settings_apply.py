@@ -86,7 +86,7 @@ class Applier:
             raise KubewrightError(
                 f"{component} is to mount what is not on this host",
                 where=", ".join(missing),
-                remedy="Put it there first, or correct the volume's path. Nothing was changed",
+                remedy="Put it there first, or correct the volume's path. No component of this host was changed",
             )
 
     def _apply_one(self, step: Step, steps: Sequence[Step]) -> None:

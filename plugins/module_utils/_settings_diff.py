@@ -54,6 +54,20 @@ FIXED_ARGUMENTS = {
         "kube_control_plane_etcd_extra_args",
         "The API server would leave its data behind. Set the variable back",
     ),
+    ("kube-apiserver", "--etcd-prefix"): (
+        "kube_control_plane_api_server_extra_args",
+        "The API server would find none of its objects. Set the argument back",
+    ),
+    ("kube-apiserver", "--service-account-issuer"): (
+        "kube_control_plane_api_server_extra_args",
+        "The tokens of every pod name the issuer and would be refused. Set the argument back",
+    ),
+    ("kube-apiserver", "--encryption-provider-config"): (
+        "kube_control_plane_api_server_extra_args",
+        "What is encrypted with the keys of that file could not be read any more. Set the argument back. To change "
+        "keys, change the content of the file; to give it up, decrypt everything, take the argument out of the "
+        "manifest on every control plane by hand, and out of the variable",
+    ),
     ("kube-controller-manager", "--cluster-cidr"): (
         "kube_cluster_pod_cidr",
         "Nodes keep the ranges that they were given. Set the variable back",
@@ -63,6 +77,12 @@ FIXED_ARGUMENTS = {
         "Services keep their addresses. Set the variable back",
     ),
 }
+
+# The value of an argument that is not given, where setting it for the first time is a change like any other.
+_DEFAULTS = {("kube-apiserver", "--etcd-prefix"): "/registry"}
+
+# The role gives this file up only when it has no keys any more.
+_GIVEN_UP = {("kube-apiserver", "--encryption-provider-config"): "/etc/kubernetes/kubewright/encryption.yaml"}
 
 _ABSENT = "(absent)"
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
@@ -177,13 +197,16 @@ def refuse_fixed(component: str, changes: Iterable[Change]) -> None:
     """Stop where an argument is to change that a living cluster cannot change."""
     for change in changes:
         flag = change.setting.rpartition(" ")[2]
-        if (component, flag) in FIXED_ARGUMENTS and change.before is not None:
-            variable, remedy = FIXED_ARGUMENTS[component, flag]
+        argument = (component, flag)
+        default = _DEFAULTS.get(argument)
+        before, after = change.before or default, change.after or default
+        if argument in FIXED_ARGUMENTS and before not in (None, after, _GIVEN_UP.get(argument)):
+            variable, remedy = FIXED_ARGUMENTS[argument]
             raise KubewrightError(
                 f"{flag} of {component} cannot change on a living cluster",
                 where=variable,
-                why=f"it is {_shown(change.before)} on this host and is to be {_shown(change.after)}",
-                remedy=f"{remedy}. Nothing was changed",
+                why=f"it is {_shown(before)} on this host and is to be {_shown(after)}",
+                remedy=f"{remedy}. No component of this host was changed",
             )
 
 

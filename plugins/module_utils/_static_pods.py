@@ -80,18 +80,30 @@ class StaticPods:
         *pods* are what the old and the new manifest say.
         """
         before = self.containers(component)
-        known = frozenset(one.id for one in before)
+        known = {one.id for one in before}
         old = before[0].pod if before else ""
+        # The old manifest makes the old pod again, with the id that it had. Where an earlier run was stopped, the
+        # pod of before is one that it tried, and nobody knows the old one's id: it is one that nobody tried.
+        in_doubt = file.in_doubt
+        tried: set[str] = set()
+
+        def is_new(one: Container) -> bool:
+            if one.id not in known:
+                tried.add(one.pod)
+            return one.pod != old
+
+        def is_old(one: Container) -> bool:
+            return one.pod not in tried if in_doubt or not old else one.pod == old
+
         file.replace(
             text,
-            lambda: self._wait(component, pods[1], healthy, known, lambda one: one.pod != old),
-            # The old manifest makes the old pod again, with the id that it had.
-            lambda: self._wait(component, pods[0], healthy, known, lambda one: one.pod == old or not old),
+            lambda: self._wait(component, pods[1], healthy, known, is_new),
+            lambda: self._wait(component, pods[0], healthy, known, is_old),
         )
 
     def prove(self, file: GuardedFile, component: str, pod: Pod, healthy: Check) -> None:
         """See a manifest work that an earlier run put in place; put the old one back if it does not."""
-        known = frozenset(one.id for one in self.containers(component) if not one.running)
+        known = {one.id for one in self.containers(component) if not one.running}
 
         def wait() -> None:
             self._wait(component, pod, healthy, known, lambda _one: True)
@@ -103,10 +115,13 @@ class StaticPods:
         component: str,
         pod: Pod,
         healthy: Check,
-        known: frozenset[str],
+        known: set[str],
         counts: Callable[[Container], bool],
     ) -> None:
-        """Wait until a container that counts runs and serves. The *known* ones ended for other reasons."""
+        """Wait until a container that counts runs and serves. The *known* ones ended for other reasons.
+
+        Those that end meanwhile are known afterwards: what comes next is not to blame for them.
+        """
         url = probe_url(pod)
         # The kubelet keeps one dead container only, so they are counted over all looks.
         ended: list[str] = []
@@ -116,7 +131,8 @@ class StaticPods:
             nonlocal newest
             mine = [one for one in self._look(component) if counts(one)]
             newest = mine[0].id if mine else newest
-            ended.extend(one.id for one in mine if not one.running and one.id not in [*known, *ended])
+            ended.extend(one.id for one in mine if not one.running and one.id not in known)
+            known.update(ended)
             if len(ended) >= _CRASHES:
                 raise self._failure(component, ended[-1], "it ended by itself again and again")
             if not mine or not mine[0].running or not self._answers(url):

@@ -154,12 +154,14 @@ stdout:
   sample: "[preflight] Running pre-flight checks"
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils import _half_done as half_done
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import etcd_data, kubeadm_state
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm import (
     Kubeadm,
@@ -194,6 +196,7 @@ def observe(params: dict[str, Any]) -> Host:
         etcd_data(ROOT) is not None,
         params["node_name"],
         params["address"],
+        half_done.valuables(ROOT),
     )
 
 
@@ -203,6 +206,8 @@ def apply(plan: NodePlan, params: dict[str, Any], runner: Runner) -> dict[str, A
         raise KubewrightError(f"config is needed to {plan.action}", remedy="Set the option config")
     kubeadm = Kubeadm(runner)
     if plan.reset:
+        # The settings of the node that it was lead nowhere any more.
+        shutil.rmtree(ROOT / STATE.relative_to("/"), ignore_errors=True)
         kubeadm.reset(RESET_SECONDS, ROOT)
         left = kubeadm_state(ROOT)[1]
         if left:

@@ -30,6 +30,7 @@ description:
     different versions, an upgrade is under way, and the module does nothing.
   - A host that is not a node in this role is left alone.
 notes:
+  - Two of these never work on one host at the same time, not even where one only compares.
   - Files that a static pod mounts must be on the host before.
   - The old file of each component is kept below C(/var/lib/kubewright/settings/previous).
     It is below C(undo) as long as the new one is not proven. A run that is stopped then is finished by the next.
@@ -80,6 +81,7 @@ options:
   timeout:
     description:
       - Seconds in which each component must serve again.
+      - Also how long a run before that is still at work on this host is waited for.
     type: int
     default: 240
 extends_documentation_fragment:
@@ -143,7 +145,9 @@ postponed:
   type: str
   sample: ""
 kubelet_configuration:
-  description: The text that the ConfigMap C(kubelet-config) has when this is done.
+  description:
+    - The text that the ConfigMap C(kubelet-config) has when this is done.
+    - Empty on a control plane without O(cluster), which neither writes nor reads it.
   returned: success
   type: str
   sample: "apiVersion: kubelet.config.k8s.io/v1beta1\n..."
@@ -177,6 +181,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, alone
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import (
     ADMIN_CONF,
     KUBELET_CONF,
@@ -238,7 +243,9 @@ def main() -> None:
     result: dict[str, Any] = {"changed": False, "actions": [], "postponed": "", "kubelet_configuration": ""}
     try:
         if kubeadm_state(Path("/"))[0] == module.params["role"]:
-            with tempfile.TemporaryDirectory(dir=module.tmpdir, prefix="settings-") as private:
+            deadline = Deadline(module.params["timeout"])
+            folder = tempfile.TemporaryDirectory(dir=module.tmpdir, prefix="settings-")
+            with alone(deadline, STATE, make=not module.check_mode), folder as private:
                 observed, steps = converge(module, Path(private))
             if observed.postponed:
                 module.warn(observed.postponed)

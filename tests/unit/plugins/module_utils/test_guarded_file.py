@@ -83,6 +83,41 @@ def test_a_run_that_is_stopped_leaves_the_way_back_to_the_next(path: Path) -> No
     assert path.read_text() == "old" and component.ran == ["bad", "old"] and not guarded(path).unproven
 
 
+def test_a_way_back_from_a_file_that_is_gone_leads_nowhere(path: Path) -> None:
+    """An upgrade by kubeadm, or a new join, wrote another file since."""
+    with pytest.raises(Killed):
+        guarded(path).replace("bad", kill, kill)
+    path.write_text("of the upgrade")
+    assert not guarded(path).unproven
+    component = FakeComponent(path, "of the upgrade")
+    with pytest.raises(Unproven):
+        guarded(path).replace("worse", component, component)
+    assert path.read_text() == "of the upgrade" and not guarded(path).unproven
+
+
+def test_a_stop_before_the_new_file_is_written_is_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(GuardedFile, "_write", lambda _self, _content: kill())
+        guarded(path).replace("new", kill, kill)
+    assert path.read_text() == "old" and guarded(path).unproven and not guarded(path).in_doubt
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_every_attempt_is_known(path: Path, monkeypatch: pytest.MonkeyPatch, write: bool) -> None:
+    with pytest.raises(Killed):
+        guarded(path).replace("bad", kill, kill)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        if not write:
+            patched.setattr(GuardedFile, "_write", lambda _self, _content: kill())
+        guarded(path).replace("worse", kill, kill)
+    assert path.read_text() == ("worse" if write else "bad") and guarded(path).in_doubt
+    component = FakeComponent(path, "old")
+    with pytest.raises(Unproven):
+        guarded(path).prove(component, component)
+    assert path.read_text() == "old" and not guarded(path).unproven
+    assert not list((path.parents[1] / "state" / "attempts").iterdir())
+
+
 def test_after_a_stop_the_way_back_leads_to_the_last_proven_file(path: Path) -> None:
     with pytest.raises(Killed):
         guarded(path).replace("bad", kill, kill)

@@ -68,6 +68,20 @@ def test_a_note_alone_is_no_remains(tmp_path: Path) -> None:
     assert kubeadm_state(tmp_path) == ("none", [])
 
 
+def test_valuables_are_keys_of_authorities_and_the_kubeconfigs_of_people(tmp_path: Path) -> None:
+    assert half_done.valuables(tmp_path) == []
+    kubelets = ("/etc/kubernetes/kubelet.conf", "/etc/kubernetes/bootstrap-kubelet.conf")
+    others = (
+        "/etc/kubernetes/pki/ca.crt",
+        "/etc/kubernetes/manifests/etcd.yaml",
+        "/etc/kubernetes/cloud.conf",
+    )
+    touch(tmp_path, *kubelets, *others)
+    assert half_done.valuables(tmp_path) == []
+    touch(tmp_path, "/etc/kubernetes/admin.conf", "/etc/kubernetes/pki/etcd/ca.key")
+    assert half_done.valuables(tmp_path) == ["/etc/kubernetes/pki/etcd/ca.key", "/etc/kubernetes/admin.conf"]
+
+
 def test_a_bootstrap_configuration_is_remains(tmp_path: Path) -> None:
     touch(tmp_path, "/etc/kubernetes/bootstrap-kubelet.conf")
     assert kubeadm_state(tmp_path) == ("incomplete", ["/etc/kubernetes/bootstrap-kubelet.conf"])

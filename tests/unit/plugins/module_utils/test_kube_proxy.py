@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,21 +13,34 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._errors import 
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_proxy import (
     ANNOTATION,
     CONFIG_KEY,
+    PROVEN,
     KubeProxy,
     digest,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 
 
-class FakeCluster:
-    """Rolls one pod at a look; a pod with a configuration that has "bad" in it is restarted for ever."""
+class Killed(BaseException):
+    """The run is stopped here."""
 
-    def __init__(self) -> None:
+
+class FakeCluster:
+    """Rolls one pod every *pace* seconds; a pod with a configuration that has "bad" in it is restarted for ever.
+
+    The run is stopped at the write *killed_at*, which is not done any more.
+    """
+
+    def __init__(self, nodes: int = 2, pace: float = 0) -> None:
+        self.pace = pace
+        self.next = 0.0
+        self.killed_at = ""
+        self.proven: str | None = None
+        self.away = 0
         self.now = 0.0
         self.config = "old"
         self.noted: str | None = None
         self.template: str | None = None
-        self.pods: list[str | None] = [None, None]
+        self.pods: list[str | None] = [None] * nodes
         self.writes: list[str] = []
         self.errors = 0
 
@@ -44,6 +58,9 @@ class FakeCluster:
         if self.errors:
             self.errors -= 1
             raise ApiError("no answer", status=0, transient=True)
+        annotations = (body.get("metadata") or {}).get("annotations") or {}
+        if self.killed_at and self.killed_at in json.dumps(body):
+            raise Killed
         if "configmaps" in path:
             self.config = body["data"][CONFIG_KEY]
             self.writes.append(f"configuration {self.config}")
@@ -51,19 +68,26 @@ class FakeCluster:
             self.template = body["spec"]["template"]["metadata"]["annotations"][ANNOTATION]
             self.writes.append("pods")
         else:
-            self.noted = body["metadata"]["annotations"][ANNOTATION]
-            self.writes.append("note")
+            self.noted = annotations.get(ANNOTATION, self.noted)
+            self.proven = annotations[PROVEN]
+            self.writes.append("note" if self.proven else "proven")
 
     def get(self, path: str, **_query: Any) -> Any:
         if path.endswith("/log"):
             return "starting\nerror: unknown mode\n"
         late = [index for index, mark in enumerate(self.pods) if mark != self.template]
         crashing = "bad" in self.config and self.template == digest(self.config)
-        if late and not (crashing and len(late) < len(self.pods)):
+        if late and not (crashing and len(late) < len(self.pods)) and self.now >= self.next:
             self.pods[late[0]] = self.template
+            self.next = self.now + self.pace
         updated = sum(mark == self.template for mark in self.pods)
         return {
-            "metadata": {"generation": 3, "annotations": {ANNOTATION: self.noted} if self.noted else {}},
+            "metadata": {
+                "generation": 3,
+                "annotations": {
+                    name: value for name, value in ((ANNOTATION, self.noted), (PROVEN, self.proven)) if value
+                },
+            },
             "spec": {
                 "template": {
                     "metadata": {"annotations": {ANNOTATION: self.template} if self.template else {}}
@@ -71,9 +95,9 @@ class FakeCluster:
             },
             "status": {
                 "observedGeneration": 3,
-                "desiredNumberScheduled": 2,
+                "desiredNumberScheduled": len(self.pods),
                 "updatedNumberScheduled": updated,
-                "numberReady": 1 if crashing else 2,
+                "numberReady": len(self.pods) - (1 if crashing else self.away),
             },
         }
 
@@ -96,7 +120,7 @@ def test_every_pod_is_replaced_and_a_silent_api_is_asked_again() -> None:
     cluster.errors = 2
     cluster.proxy().replace("old", "new")
     assert cluster.config == "new" and cluster.pods == [digest("new")] * 2
-    assert cluster.writes == ["note", "configuration new", "pods"]
+    assert cluster.writes == ["note", "configuration new", "pods", "proven"]
     assert not cluster.proxy().unrolled()
 
 
@@ -115,3 +139,50 @@ def test_a_run_that_was_stopped_before_the_pods_is_seen() -> None:
     assert cluster.proxy().unrolled()
     cluster.proxy().replace("new", "new")
     assert cluster.pods == [digest("new")] * 2 and not cluster.proxy().unrolled()
+
+
+def test_a_large_cluster_has_the_time_that_it_needs() -> None:
+    """The deadline of 30 seconds is for one pod more, not for all."""
+    cluster = FakeCluster(nodes=10, pace=20)
+    cluster.proxy().replace("old", "new")
+    assert cluster.pods == [digest("new")] * 10 and cluster.now > 100
+
+
+def test_pods_that_come_and_go_are_no_progress() -> None:
+    """A node that is lost for good holds the rollout up: it ends, and so does the way back."""
+    cluster = FakeCluster(nodes=3, pace=10_000)
+    flapping = iter(range(10_000))
+    real = cluster.get
+
+    def get(path: str, **query: Any) -> Any:
+        cluster.away = next(flapping) % 2
+        return real(path, **query)
+
+    cluster.get = get  # type: ignore[method-assign]
+    with pytest.raises(KubewrightError, match="after 30 seconds"):
+        cluster.proxy().replace("old", "new")
+    assert cluster.now < 200
+
+
+@pytest.mark.parametrize("moment", [CONFIG_KEY, '"template"', f'{{"{PROVEN}": null}}'])
+def test_after_a_stop_the_way_back_leads_to_the_configuration_that_worked(moment: str) -> None:
+    cluster = FakeCluster()
+    cluster.killed_at = moment
+    with pytest.raises(Killed):
+        cluster.proxy().replace("old", "new")
+    cluster.killed_at = ""
+    assert cluster.proxy().unrolled(), "the rollout was never proven"
+    with pytest.raises(KubewrightError):
+        # What the ConfigMap has now is not what worked.
+        cluster.proxy().replace(cluster.config, "bad")
+    assert cluster.config == "old" and cluster.pods == [None, None] and not cluster.proxy().unrolled()
+
+
+def test_a_rollout_that_was_stopped_is_proven_by_the_next_run() -> None:
+    cluster = FakeCluster()
+    cluster.killed_at = f'{{"{PROVEN}": null}}'
+    with pytest.raises(Killed):
+        cluster.proxy().replace("old", "new")
+    cluster.killed_at = ""
+    cluster.proxy().replace("new", "new")
+    assert cluster.config == "new" and cluster.pods == [digest("new")] * 2 and not cluster.proxy().unrolled()

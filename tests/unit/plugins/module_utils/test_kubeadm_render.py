@@ -88,7 +88,7 @@ def test_settings_that_kubeadm_refuses_are_told_in_its_words(tmp_path: Path) -> 
     with pytest.raises(CommandError) as failed:
         Renderer(kubeadm.run_command, tmp_path, DOCUMENTS, {}).manifests(etcd=True)
     assert "does not accept the settings" in str(failed.value) and "error: bad names" in str(failed.value)
-    assert "Nothing was changed" in str(failed.value)
+    assert "No component of this host was changed" in str(failed.value)
 
 
 def test_objects_of_a_dry_run() -> None:

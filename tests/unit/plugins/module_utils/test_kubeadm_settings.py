@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.kubewright.cluster.plugins.module_utils import _kubeadm_settings
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import GuardedFile
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_proxy import CONFIG_KEY
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_settings import (
     CERTIFICATE,
@@ -203,6 +204,7 @@ def test_only_one_host_looks_at_what_the_cluster_keeps(node: FakeNode) -> None:
     node.maps["kube-proxy"] = {CONFIG_KEY: json.dumps({**PROXY_DOCUMENT, "mode": "iptables"})}
     assert targets(node.observe()) == []
     assert [path.rpartition("/")[2] for path in node.asked] == ["kubeadm-config"]
+    assert node.observe().kubelet_configuration == "", "no worker is told what nobody writes"
 
 
 def test_a_stacked_member_that_joined_keeps_its_birth(node: FakeNode) -> None:
@@ -296,9 +298,14 @@ def test_a_worker_can_be_told_what_the_config_map_will_be(node: FakeNode) -> Non
 
 
 def test_what_a_stopped_run_left_unproven_is_a_step(node: FakeNode) -> None:
-    (node.state / "undo").mkdir(parents=True)
-    (node.state / "undo" / "kube-scheduler.yaml").write_text("old")
-    (node.state / "undo" / "config.yaml").write_text("old")
+    def kill() -> None:
+        raise KeyboardInterrupt
+
+    for path in (node.manifests / "kube-scheduler.yaml", node.kubelet_config):
+        content = path.read_text()
+        path.write_text("old")
+        with pytest.raises(KeyboardInterrupt):
+            GuardedFile(path, node.state).replace(content, kill, kill)
     assert [(step.target, step.changes, step.prove) for step in plan(node.observe())] == [
         ("kube-scheduler", (), True),
         (KUBELET, (), True),

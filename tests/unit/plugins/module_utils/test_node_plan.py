@@ -130,9 +130,40 @@ def test_another_host_has_started_the_cluster_since() -> None:
 
 @pytest.mark.parametrize("role", ["control_plane", "worker"])
 def test_neither_member_nor_node_is_reset_and_joined(role: str) -> None:
-    for host in (PARTS, REGISTERED, replace(PARTS, etcd_data=True), replace(REGISTERED, state="worker")):
+    for host in (PARTS, REGISTERED, replace(REGISTERED, state="worker")):
         plan = plan_node(role, began(host, role), cluster())
         assert (plan.action, plan.reset, plan.skip, plan.start_kubelet) == ("join", True, (), False)
+
+
+@pytest.mark.parametrize("role", ["control_plane", "worker"])
+def test_the_data_of_a_member_that_is_not_found_is_never_reset(role: str) -> None:
+    """Its name and its address may both have been corrected: it can be a voter that the cluster needs."""
+    with pytest.raises(KubewrightError, match="has the data of an etcd member") as caught:
+        plan_node(role, began(replace(PARTS, etcd_data=True), role), cluster())
+    assert "set it back and run again" in caught.value.remedy
+
+
+@pytest.mark.parametrize("role", ["seed", "control_plane"])
+@pytest.mark.parametrize("member", [VOTER, LEARNER, DEAD])
+@pytest.mark.parametrize("data", [True, False])
+def test_a_member_of_this_name_at_the_address_of_before_is_refused(
+    role: str, member: Any, data: bool
+) -> None:
+    """The address was wrong, the host became a member under it, the join failed, the address was corrected."""
+    elsewhere = {**member, "peer_urls": ["https://10.0.0.99:2380"]}
+    host = began(replace(PARTS, etcd_data=data), role)
+    etcd = {"members": [elsewhere], "voters": 2, "healthy": 2, "needed": 2, "error": None}
+    with pytest.raises(KubewrightError, match="a member named cp2, but with another address") as caught:
+        plan_node("control_plane", host, read_cluster({"nodes": [], "etcd": etcd}, host))
+    assert "https://10.0.0.99:2380" in caught.value.why
+    assert "etcdctl member remove a1" in caught.value.remedy
+    assert "2 of 2 voters are healthy, 2 are needed" in caught.value.remedy
+
+
+def test_a_new_host_does_not_take_the_name_of_a_member() -> None:
+    elsewhere = {**VOTER, "peer_urls": ["https://10.0.0.99:2380"]}
+    with pytest.raises(KubewrightError, match="a member named cp2, but with another address"):
+        plan_node("control_plane", FRESH, cluster(None, elsewhere))
 
 
 @pytest.mark.parametrize("role", ["control_plane", "worker"])
@@ -242,6 +273,14 @@ def test_foreign_remains_that_never_were_anything_are_reset(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["control_plane", "worker"])
+@pytest.mark.parametrize("path", ["/etc/kubernetes/pki/ca.key", "/etc/kubernetes/admin.conf"])
+def test_foreign_remains_beside_somebodys_keys_are_not_reset(role: str, path: str) -> None:
+    with pytest.raises(KubewrightError, match="nothing tells whose these files are") as caught:
+        plan_node(role, replace(PARTS, valuables=[path]), cluster())
+    assert path in str(caught.value) and "Save what you need" in caught.value.remedy
+
+
+@pytest.mark.parametrize("role", ["control_plane", "worker"])
 @pytest.mark.parametrize(
     ("host", "answer"),
     [
@@ -297,6 +336,7 @@ def test_nothing_is_ever_reset_that_is_a_member_or_a_node() -> None:
         if not plan.reset:
             continue
         resets += 1
+        assert not host.etcd_data or (host.began and host.began.role == "seed")
         assert not host.began or not host.began.own_authorities
         assert host.state == "incomplete" or host.began
         if plan.action == "init":
@@ -320,6 +360,19 @@ def test_the_cluster_is_read_for_this_host() -> None:
     unread = read_cluster({"nodes": [], "etcd": {"members": [], "error": "no quorum"}}, FRESH)
     assert unread is not None
     assert (unread.known, unread.node, unread.member) == (False, None, None)
+
+
+def test_a_member_without_a_name_is_nobodys() -> None:
+    unnamed = {**UNSTARTED, "peer_urls": ["https://10.0.0.99:2380"]}
+    for host in (FRESH, replace(FRESH, name="")):
+        seen = read_cluster({"nodes": [], "etcd": {"members": [unnamed]}}, host)
+        assert seen is not None and seen.member is None
+
+
+def test_the_address_says_more_than_the_name() -> None:
+    named = {**VOTER, "id": "b2", "peer_urls": ["https://10.0.0.99:2380"]}
+    seen = read_cluster({"nodes": [], "etcd": {"members": [named, UNSTARTED]}}, FRESH)
+    assert seen is not None and seen.member == UNSTARTED
 
 
 def test_an_ipv6_address_has_its_peer_url() -> None:

@@ -110,9 +110,43 @@ def test_what_a_living_cluster_cannot_change_is_refused(component: str, flag: st
     wanted = with_command(live, [word if word != old else f"{flag}=other" for word in command(live)])
     with pytest.raises(KubewrightError) as refused:
         refuse_fixed(component, compare(live, wanted))
-    for said in (flag, variable, old.partition("=")[2], "other", "Nothing was changed"):
+    for said in (flag, variable, old.partition("=")[2], "other", "No component of this host was changed"):
         assert said in str(refused.value)
+    # The roles have written packages and files before the comparison.
+    assert "Nothing was changed" not in str(refused.value)
     refuse_fixed("kube-scheduler", compare(live, wanted))
+
+
+OURS = "/etc/kubernetes/kubewright/encryption.yaml"
+
+
+@pytest.mark.parametrize(
+    ("flag", "before", "after", "refused"),
+    [
+        ("--etcd-prefix", None, "/k8s", True),
+        ("--etcd-prefix", "/k8s", None, True),
+        ("--etcd-prefix", "/k8s", "/registry", True),
+        ("--etcd-prefix", None, "/registry", False),
+        ("--etcd-prefix", "/registry", None, False),
+        ("--encryption-provider-config", "/etc/own.yaml", OURS, True),
+        ("--encryption-provider-config", "/etc/own.yaml", None, True),
+        ("--encryption-provider-config", None, OURS, False),
+        ("--encryption-provider-config", OURS, None, False),
+        ("--encryption-provider-config", None, "/etc/own.yaml", False),
+        ("--service-account-issuer", "https://old.example", "https://new.example", True),
+        ("--service-account-issuer", None, "https://new.example", False),
+    ],
+)
+def test_what_would_lose_data_and_passes_every_probe_is_refused(
+    flag: str, before: str | None, after: str | None, refused: bool
+) -> None:
+    changes = [Change(f"spec.containers[kube-apiserver].command {flag}", before, after)]
+    if not refused:
+        refuse_fixed("kube-apiserver", changes)
+        return
+    with pytest.raises(KubewrightError, match=f"{flag} of kube-apiserver cannot change") as stopped:
+        refuse_fixed("kube-apiserver", changes)
+    assert f"it is {before or '/registry'} on this host" in str(stopped.value)
 
 
 def test_names_of_the_api_server_are_those_that_kubeadm_makes() -> None:

@@ -37,7 +37,7 @@ class FakeHost:
     """A kubelet and a container runtime in one: each manifest gets a pod id, one look at a time.
 
     A manifest that is *bad* makes a container that has ended at the next look, again and again. The kubelet
-    keeps the last dead container of a pod only. A *stuck* kubelet makes no container at all.
+    keeps the last dead container of a pod only, unless it *hoards*. A *stuck* kubelet makes no container at all.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,6 +45,7 @@ class FakeHost:
         self.now = 0.0
         self.made: list[dict[str, Any]] = []
         self.bad = {BAD}
+        self.hoards = False
         self.stuck: set[str] = set()
         self.mute: set[str] = set()
         self.looks = 0
@@ -75,7 +76,11 @@ class FakeHost:
                     "text": text,
                 }
             )
-        dead = {one["text"]: one for one in self.made if one["state"] == "CONTAINER_EXITED"}
+        dead = {
+            one["id" if self.hoards else "text"]: one
+            for one in self.made
+            if one["state"] == "CONTAINER_EXITED"
+        }
         return [one for one in self.made if one["state"] == "CONTAINER_RUNNING"] + list(dead.values())
 
     def run_command(self, argv: list[str], **_options: Any) -> tuple[int, str, str]:
@@ -173,15 +178,52 @@ def test_the_answer_of_the_old_container_does_not_count(host: FakeHost) -> None:
     assert len(looks) >= 5 and host.made[-1]["text"] == NEW
 
 
+class Killed(BaseException):
+    """The run is stopped here."""
+
+
+def stopped(host: FakeHost, text: str) -> None:
+    """Put a manifest in place and be stopped before it is known to work."""
+
+    def kill() -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        file(host).replace(text, kill, kill)
+
+
+@pytest.mark.parametrize("second", [BAD, NEW])
+def test_a_second_attempt_that_fails_is_rolled_back_to_what_ran_before_the_first(
+    host: FakeHost, second: str
+) -> None:
+    """The pod of the first attempt is not the one that comes back."""
+    stopped(host, "first attempt\n")
+    host.look()
+    host.mute.add(NEW)
+    with pytest.raises(Unproven) as failed:
+        replace(host, second)
+    assert host.path.read_text() == OLD and host.made[-1]["text"] == OLD
+    assert failed.value.facts["rolled_back"] is True and not file(host).unproven
+    assert host.now < 70, "the way back is not waited for in vain"
+
+
+def test_containers_of_an_attempt_that_ended_do_not_count_against_the_way_back(host: FakeHost) -> None:
+    host.hoards = True
+    stopped(host, BAD)
+    host.look()
+    host.look()
+    with pytest.raises(Unproven) as failed:
+        host.pods().prove(file(host), "kube-scheduler", POD, lambda: True)
+    assert failed.value.facts["rolled_back"] is True
+
+
 def test_what_a_stopped_run_left_is_proved_or_rolled_back(host: FakeHost) -> None:
     guard = file(host)
-    guard._keep()
-    host.path.write_text(BAD)
+    stopped(host, BAD)
     with pytest.raises(Unproven):
         host.pods().prove(guard, "kube-scheduler", POD, lambda: True)
     assert host.path.read_text() == OLD and not guard.unproven
-    guard._keep()
-    host.path.write_text(NEW)
+    stopped(host, NEW)
     host.pods().prove(guard, "kube-scheduler", POD, lambda: True)
     assert host.path.read_text() == NEW and not guard.unproven
 

@@ -103,6 +103,20 @@ def test_remains_that_nobody_left_a_note_of_are_refused(
     assert not host.calls
 
 
+def test_the_key_of_somebodys_authority_is_not_reset(
+    capsys: pytest.CaptureFixture[str], host: FakeHost
+) -> None:
+    host.state = ("incomplete", ["/etc/kubernetes/bootstrap-kubelet.conf"])
+    key = host.root / "etc/kubernetes/pki/ca.key"
+    key.parent.mkdir(parents=True)
+    key.write_text("")
+    failed = run(capsys, {**WORKER, "cluster": NOBODY})
+    assert "/etc/kubernetes/pki/ca.key" in failed["msg"]
+    assert not host.calls
+    key.unlink()
+    assert run(capsys, {**WORKER, "cluster": NOBODY})["reset"]
+
+
 def test_the_note_is_there_while_kubeadm_works_and_goes_with_its_success(
     capsys: pytest.CaptureFixture[str], host: FakeHost
 ) -> None:
@@ -127,9 +141,13 @@ def test_a_host_that_the_cluster_does_not_know_is_reset_and_joined(
     capsys: pytest.CaptureFixture[str], host: FakeHost, check: bool
 ) -> None:
     half_done.note("worker", host.root)
+    undo = host.root / "var/lib/kubewright/settings/undo/config.yaml"
+    undo.parent.mkdir(parents=True)
+    undo.write_text("of the node that it was")
     host.state = ("incomplete", REMAINS)
     result = run(capsys, {**WORKER, "cluster": NOBODY}, check=check)
     assert (result["changed"], result["interrupted"], result["reset"]) == (True, True, True)
+    assert undo.exists() == check
     words = [argv[argv.index("kubeadm") + 1] for argv, _stdin in host.calls]
     assert words == ([] if check else ["reset", "join"])
     assert bool(half_done.read(host.root)) == check

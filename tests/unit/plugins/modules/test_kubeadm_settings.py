@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +27,9 @@ DIFFERENT = Observed(kubelet=Pair({"maxPods": 110}, {"maxPods": 99}), kubelet_co
 class FakeParts:
     """The parts of the module that touch the host."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.folder = folder
+        monkeypatch.setattr(kubeadm_settings, "STATE", folder)
         self.state = "worker"
         self.observed = DIFFERENT
         self.applied: list[list[str]] = []
@@ -60,8 +65,8 @@ class FakeParts:
 
 
 @pytest.fixture
-def parts(monkeypatch: pytest.MonkeyPatch) -> FakeParts:
-    return FakeParts(monkeypatch)
+def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeParts:
+    return FakeParts(monkeypatch, tmp_path / "settings")
 
 
 def run(capsys: pytest.CaptureFixture[str], *, check: bool = False, **options: Any) -> dict[str, Any]:
@@ -124,6 +129,25 @@ def test_a_component_that_fails_is_reported_with_its_facts(
         and result["log"] == ["last words"]
         and result["done"] == ["etcd"]
     )
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_run_before_that_still_moves_the_host_is_waited_for(
+    capsys: pytest.CaptureFixture[str], parts: FakeParts, check: bool
+) -> None:
+    parts.folder.mkdir()
+    other = os.open(parts.folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    refused = run(capsys, check=check, timeout=0)
+    assert refused["failed"] and "Another process moves this host" in refused["msg"]
+    assert parts.wanted is None and not parts.applied
+    os.close(other)
+    assert run(capsys, check=check, timeout=0)["changed"]
+    assert run(capsys, check=check, timeout=0)["changed"], "the lock goes with the run"
+
+
+def test_check_mode_makes_no_folder(capsys: pytest.CaptureFixture[str], parts: FakeParts) -> None:
+    assert run(capsys, check=True)["changed"] and not parts.folder.exists()
 
 
 def test_a_postponed_comparison_is_a_warning(capsys: pytest.CaptureFixture[str], parts: FakeParts) -> None:
