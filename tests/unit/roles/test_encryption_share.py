@@ -84,3 +84,18 @@ def test_only_a_new_cluster_writes_with_its_key_at_once(play: Play, seen: dict[s
     assert play.run(**seen) == ""
     assert play.writes_with("cp1") == first
     assert play.file("cp1") == play.file("cp2")
+
+
+@pytest.mark.parametrize("mode", [[], ["--check"]])
+def test_a_limited_run_brings_no_argument_without_its_file(play: Play, mode: list[str]) -> None:
+    """Nobody has a key, and this run must not make one: the API server would be pointed at a missing file."""
+    refused = play.run("--limit", "cp2", *mode, living="cp1", remains=("cp1", "cp2"))
+    assert "run without --limit" in refused and "cp1" in refused
+    assert play.file("cp1") == play.file("cp2") == ""
+
+
+def test_a_file_from_elsewhere_is_not_taken(play: Play) -> None:
+    assert play.run("--limit", "cp2") == ""
+    refused = play.run(living="cp1", remains=("cp1",))
+    assert "cp2 has" in refused and "from elsewhere" in refused
+    assert play.file("cp1") == ""
