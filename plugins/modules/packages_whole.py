@@ -57,7 +57,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 packages:
-  description: The packages that were not whole. Those that were left alone, or that only the journal of C(dpkg) knows, are missing.
+  description:
+    - The packages that were not whole, without those that were left alone and those that only the journal of C(dpkg)
+      knows.
   returned: success
   type: list
   elements: str
