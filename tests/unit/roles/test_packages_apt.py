@@ -37,7 +37,9 @@ HOST = {
     },
 }
 # Stands for each program; it prints what a test chose for it, and notes how it was called.
-FAKE_PROGRAM = '#!/bin/sh\nprintf "%s %s\\n" "${0##*/}" "$*" >> "$FAKE/calls"\ncat "$FAKE/${0##*/}.out" 2>/dev/null\n'
+FAKE_PROGRAM = (
+    '#!/bin/sh\nprintf "%s %s\\n" "${0##*/}" "$*" >> "$FAKE/calls"\ncat "$FAKE/${0##*/}.out" 2>/dev/null\n'
+)
 PROGRAMS = ("dpkg", "dpkg-query", "dpkg-statoverride", "apt-get", "apt-mark")
 
 

@@ -69,3 +69,28 @@ def test_an_account_that_an_earlier_task_creates(capsys: pytest.CaptureFixture[s
     result = run(capsys, options)
     assert result["failed"]
     assert "There is no user kubewright-nobody" in result["msg"]
+
+
+def test_files_of_a_former_list_are_removed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def write(name: str, content: str) -> Path:
+        path = tmp_path / name / "hosts.toml"
+        path.parent.mkdir()
+        path.write_text(content)
+        path.chmod(0o600)
+        return path
+
+    kept, gone, own = write("kept", "# ours\n"), write("gone", "# ours\nsecret\n"), write("own", "other\n")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/hosts.toml").symlink_to(gone)
+    options = {
+        "files": [{"path": str(kept), "content": "# ours\n", "mode": "0600"}],
+        "obsolete": [{"pattern": f"{tmp_path}/*/hosts.toml", "mark": "# ours"}],
+    }
+    foretold = run(capsys, options, check=True)
+    assert foretold["changed_paths"] == [str(gone)] and gone.exists()
+    assert run(capsys, options)["changed_paths"] == [str(gone)]
+    assert "secret" not in json.dumps(foretold)
+    assert [path.exists() for path in (kept, gone, own)] == [True, False, True]
+    assert (tmp_path / "linked/hosts.toml").is_symlink()
+    assert not run(capsys, options)["changed"]
+    assert run(capsys, {**options, "obsolete": [{"pattern": "*.toml"}]})["failed"]
