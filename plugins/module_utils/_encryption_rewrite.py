@@ -29,6 +29,9 @@ _ENCRYPTED = re.compile(rb"k8s:enc:([^:]+):v[12]:([^:]+):")
 _NOT_FOUND, _CONFLICT, _INTERNAL = 404, 409, 500
 _SHOWN = 5
 
+# Namespace, name and uid.
+Listed = tuple[str, str, str]
+
 
 @dataclass(frozen=True)
 class Value:
@@ -132,9 +135,9 @@ def observe(etcd: EtcdCtl, resources: list[str], prefix: str) -> dict[str, list[
     return {resource: list(read_values(etcd, resource, prefix)) for resource in resources}
 
 
-def listed(api: KubeApi, resource: str, deadline: Deadline) -> set[tuple[str, str]] | None:
-    """Return namespace and name of all objects of a resource; None where one that cannot be read prevents it."""
-    found: set[tuple[str, str]] = set()
+def listed(api: KubeApi, resource: str, deadline: Deadline) -> set[Listed] | None:
+    """Return all objects of a resource; None where one that cannot be read prevents it."""
+    found: set[Listed] = set()
     token = None
     while True:
         try:
@@ -146,7 +149,9 @@ def listed(api: KubeApi, resource: str, deadline: Deadline) -> set[tuple[str, st
                 raise
             deadline.sleep(error.retry_after or 0.5)
             continue
-        found.update((item["metadata"]["namespace"], item["metadata"]["name"]) for item in page["items"])
+        for item in page.get("items") or []:
+            about = item["metadata"]
+            found.add((about["namespace"], about["name"], about["uid"]))
         token = page["metadata"].get("continue")
         if not token:
             return found
@@ -163,25 +168,28 @@ def observe_all(
     values = observe(etcd, resources, prefix)
     for resource, names in named.items():
         shown = {(one.namespace, one.name) for one in values[resource]}
-        hidden = sorted(one for one in (names or set()) - shown if _exists(api, resource, *one))
+        missing = sorted(one for one in names or () if one[:2] not in shown)
+        hidden = [one for one in missing if _exists(api, resource, *one)]
         if hidden or (names is None and not shown):
             raise KubewrightError(
                 f"etcd does not show all {resource} that the API server has",
                 where=f"{prefix}/{resource}/ in {','.join(etcd.endpoints)}",
-                why=", ".join("/".join(one) for one in hidden[:_SHOWN]) or "it has some that it cannot read",
+                why=", ".join("/".join(one[:2]) for one in hidden[:_SHOWN])
+                or "it has some that it cannot read",
                 remedy="Find out where this API server keeps them: until then no key may be given up",
             )
     return values
 
 
-def _exists(api: KubeApi, resource: str, namespace: str, name: str) -> bool:
+def _exists(api: KubeApi, resource: str, namespace: str, name: str, uid: str) -> bool:
+    """See whether it is still the same object: one of its name may have been made anew since."""
     try:
-        api.get(Value(resource, namespace, name, "").path)
+        found = api.get(Value(resource, namespace, name, "").path)
     except ApiError as error:
         if error.status == _NOT_FOUND:
             return False
         raise
-    return True
+    return bool(found["metadata"]["uid"] == uid)
 
 
 def stale(values: Mapping[str, list[Value]], goals: Mapping[str, str]) -> list[Value]:

@@ -188,10 +188,10 @@ class FakeLister:
         if path != "/api/v1/secrets":
             if path.rpartition("/")[2] in self.gone:
                 raise ApiError("gone", status=404)
-            return {}
+            return {"metadata": {"uid": "another" if path.endswith("/anew") else "u"}}
         begin = int(query["continue"] or 0)
         end = begin + 2
-        items = [{"metadata": {"namespace": "a", "name": name}} for name in self.names[begin:end]]
+        items = [{"metadata": {"namespace": "a", "name": name, "uid": "u"}} for name in self.names[begin:end]]
         return {"items": items, "metadata": {"continue": str(end) if end < len(self.names) else ""}}
 
 
@@ -215,6 +215,7 @@ def test_values_that_the_api_server_keeps_elsewhere_stop_the_run() -> None:
 
 def test_what_was_deleted_after_it_was_listed_is_not_missed() -> None:
     assert look(FakeEtcd(a__one=b"plain"), FakeLister("one", "two", gone=("two",))) == ["one"]
+    assert look(FakeEtcd(a__one=b"plain"), FakeLister("one", "anew")) == ["one"]
 
 
 def test_an_api_server_that_restarts_is_asked_again() -> None:

@@ -16,7 +16,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._host_info impo
 from ansible_collections.kubewright.cluster.plugins.modules import encryption_rewrite
 
 LISTED = {
-    "secrets": [{"metadata": {"namespace": "default", "name": name}} for name in ("one", "two")],
+    "secrets": [{"metadata": {"namespace": "default", "name": name, "uid": "u"}} for name in ("one", "two")],
     "configmaps": [],
 }
 STORED = {
