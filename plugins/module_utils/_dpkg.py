@@ -7,12 +7,15 @@ dpkg keeps a journal below updates/ while it works, and refuses everything but `
 it finds one. A package that was cut off while its files were unpacked has to be unpacked again, which apt
 does when it is asked to mend what is broken.
 
+What is wrong with packages that nobody here asks for is their owner's business, unless it is in the way of ours.
+
 PRIVATE to the collection: this interface can change in any release.
 """
 
 from __future__ import annotations
 
 import fcntl
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +34,7 @@ _KEEP_FILES = ("--force-confdef", "--force-confold")
 
 @dataclass(frozen=True)
 class State:
-    """What dpkg left: whether its journal is there, and the packages that are not whole."""
+    """What dpkg left: whether its journal is there, and the packages that are not whole and keep ours from it."""
 
     journal: bool
     packages: tuple[str, ...]
@@ -55,8 +58,18 @@ def parse_status(text: str) -> list[str]:
     return sorted(found)
 
 
-def observe(folder: Path) -> State:
-    """Look at dpkg's own files, which is quick; *folder* is /var/lib/dpkg, which other systems do not have."""
+def installed(text: str) -> set[str]:
+    """Return the names of the packages in dpkg's status file that are installed, whole or not."""
+    stanzas = text.split("\n\n")
+    found = (dict(line.partition(": ")[::2] for line in stanza.splitlines()) for stanza in stanzas)
+    return {fields["Package"] for fields in found if fields.get("Status", "").endswith(" installed")}
+
+
+def observe(folder: Path, ours: Iterable[str]) -> State:
+    """Look at dpkg's own files, which is quick; *folder* is /var/lib/dpkg, which other systems do not have.
+
+    As long as one of *ours* is not whole or not there, anything half done may be what it depends on.
+    """
     try:
         text = (folder / "status").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -64,12 +77,14 @@ def observe(folder: Path) -> State:
     # dpkg(1) numbers the parts of its journal; a temporary file of its own is not one of them.
     updates = folder / "updates"
     journal = updates.is_dir() and any(path.name.isdigit() for path in updates.iterdir())
-    return State(journal, tuple(parse_status(text)))
+    unfinished = parse_status(text)
+    in_the_way = unfinished and not set(ours) <= installed(text) - set(unfinished)
+    return State(journal, tuple(unfinished) if in_the_way else ())
 
 
-def settle(folder: Path, deadline: Deadline) -> State:
+def settle(folder: Path, ours: Iterable[str], deadline: Deadline) -> State:
     """Return what is left once nobody installs packages any more."""
-    state = observe(folder)
+    state = observe(folder, ours)
     if state.whole:
         return state
     lock = folder / LOCK
@@ -83,24 +98,24 @@ def settle(folder: Path, deadline: Deadline) -> State:
             return True
 
     wait_for(free, deadline, what="another program that installs packages on this host")
-    return observe(folder)
+    return observe(folder, ours)
 
 
-def mend(runner: Runner, folder: Path, deadline: Deadline) -> None:
-    """Configure what was unpacked, and unpack again what was not."""
+def mend(runner: Runner, folder: Path, ours: Iterable[str], deadline: Deadline) -> None:
+    """Configure what was unpacked, and unpack again what was not; nothing is removed for it."""
     # A package whose configuration fails now may be mended by what apt does next.
     argv = ["dpkg", *_KEEP_FILES, "--configure", "--pending"]
     runner.run(argv, check=False, timeout=max(1.0, deadline.remaining()))
-    if observe(folder).whole:
+    if observe(folder, ours).whole:
         return
-    apt = ["apt-get", "--yes", "--no-install-recommends"]
+    apt = ["apt-get", "--yes", "--no-install-recommends", "--no-remove"]
     apt += [f"--option=Dpkg::Options::={option}" for option in _KEEP_FILES]
     runner.run([*apt, "--fix-broken", "install"], timeout=max(1.0, deadline.remaining()))
     # What apt thinks nobody needs, it leaves half unpacked: a dependency whose dependant was not unpacked yet.
-    if again := [_in_its_version(runner, name) for name in observe(folder).packages]:
+    if again := [_in_its_version(runner, name) for name in observe(folder, ours).packages]:
         argv = [*apt, "--allow-change-held-packages", "--reinstall", "install", *again]
         runner.run(argv, check=False, timeout=max(1.0, deadline.remaining()))
-    left = observe(folder)
+    left = observe(folder, ours)
     if not left.whole:
         raise KubewrightError(
             "Packages are not whole, and neither dpkg nor apt could finish them",

@@ -26,8 +26,11 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 PAGE = 100
 WORKERS = 4
 _ENCRYPTED = re.compile(rb"k8s:enc:([^:]+):v[12]:([^:]+):")
-_CONFLICT, _NOT_FOUND = 409, 404
+_NOT_FOUND, _CONFLICT, _INTERNAL = 404, 409, 500
 _SHOWN = 5
+
+# Namespace, name and uid.
+Listed = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,11 @@ def encrypted_with(value: bytes) -> str:
     return name if provider == "secretbox" else f"{provider}:{name}"
 
 
-def read_values(etcd: EtcdCtl, resource: str, prefix: str = "/registry") -> Iterator[Value]:
-    """Read what etcd holds of a resource, in pages. The read is linearizable, as etcdctl's default is."""
+def read_values(etcd: EtcdCtl, resource: str, prefix: str) -> Iterator[Value]:
+    """Read what etcd holds of a resource, in pages. The read is linearizable, as etcdctl's default is.
+
+    *prefix* is that of the API server's flag --etcd-prefix, without a slash at its end.
+    """
     start, end = f"{prefix}/{resource}/", f"{prefix}/{resource}0"  # "0" follows "/"
     last = ""
     while True:
@@ -124,9 +130,66 @@ def rewrite_all(api: KubeApi, values: list[Value], deadline: Deadline) -> None:
         )
 
 
-def observe(etcd: EtcdCtl, resources: list[str]) -> dict[str, list[Value]]:
+def observe(etcd: EtcdCtl, resources: list[str], prefix: str) -> dict[str, list[Value]]:
     """Return all values of some resources."""
-    return {resource: list(read_values(etcd, resource)) for resource in resources}
+    return {resource: list(read_values(etcd, resource, prefix)) for resource in resources}
+
+
+def listed(api: KubeApi, resource: str, deadline: Deadline) -> set[Listed] | None:
+    """Return all objects of a resource; None where one that cannot be read prevents it."""
+    found: set[Listed] = set()
+    token = None
+    while True:
+        try:
+            page = api.get(f"/api/v1/{resource}", **{"limit": PAGE, "continue": token})
+        except ApiError as error:
+            if error.status == _INTERNAL:
+                return None
+            if not error.transient or deadline.expired:
+                raise
+            deadline.sleep(error.retry_after or 0.5)
+            continue
+        for item in page.get("items") or []:
+            about = item["metadata"]
+            found.add((about["namespace"], about["name"], about["uid"]))
+        token = page["metadata"].get("continue")
+        if not token:
+            return found
+
+
+def observe_all(
+    etcd: EtcdCtl, api: KubeApi, resources: list[str], prefix: str, deadline: Deadline
+) -> dict[str, list[Value]]:
+    """Return all values of some resources, and make sure that etcd was searched where the API server keeps them.
+
+    The API server is asked first, so that what it names and etcd does not show can only have been deleted since.
+    """
+    named = {resource: listed(api, resource, deadline) for resource in resources}
+    values = observe(etcd, resources, prefix)
+    for resource, names in named.items():
+        shown = {(one.namespace, one.name) for one in values[resource]}
+        missing = sorted(one for one in names or () if one[:2] not in shown)
+        hidden = [one for one in missing if _exists(api, resource, *one)]
+        if hidden or (names is None and not shown):
+            raise KubewrightError(
+                f"etcd does not show all {resource} that the API server has",
+                where=f"{prefix}/{resource}/ in {','.join(etcd.endpoints)}",
+                why=", ".join("/".join(one[:2]) for one in hidden[:_SHOWN])
+                or "it has some that it cannot read",
+                remedy="Find out where this API server keeps them: until then no key may be given up",
+            )
+    return values
+
+
+def _exists(api: KubeApi, resource: str, namespace: str, name: str, uid: str) -> bool:
+    """See whether it is still the same object: one of its name may have been made anew since."""
+    try:
+        found = api.get(Value(resource, namespace, name, "").path)
+    except ApiError as error:
+        if error.status == _NOT_FOUND:
+            return False
+        raise
+    return bool(found["metadata"]["uid"] == uid)
 
 
 def stale(values: Mapping[str, list[Value]], goals: Mapping[str, str]) -> list[Value]:
@@ -135,7 +198,12 @@ def stale(values: Mapping[str, list[Value]], goals: Mapping[str, str]) -> list[V
 
 
 def settle(
-    etcd: EtcdCtl, api: KubeApi, values: dict[str, list[Value]], goals: Mapping[str, str], deadline: Deadline
+    etcd: EtcdCtl,
+    api: KubeApi,
+    values: dict[str, list[Value]],
+    goals: Mapping[str, str],
+    prefix: str,
+    deadline: Deadline,
 ) -> tuple[dict[str, list[Value]], int]:
     """Write again until etcd itself shows that nothing is left; return what it shows and how many were written.
 
@@ -148,7 +216,7 @@ def settle(
             return values, len(written)
         rewrite_all(api, left, deadline)
         written.update(left)
-        values = observe(etcd, list(goals))
+        values = observe(etcd, list(goals), prefix)
     left = stale(values, goals)
     if not left:
         return values, len(written)

@@ -36,6 +36,8 @@ ALGORITHMS = {"sha256": 64, "sha512": 128}
 
 # A file of checksums is text of some kilobytes; a server that answers with more does not serve one.
 SUMS_LIMIT = 1 << 20
+# The index of a repository. Upstream's has some kilobytes; that of a mirror which holds a whole distribution, 60 MB.
+INDEX_LIMIT = 1 << 28
 
 # Seconds in which a server must send the next byte.
 SILENCE = 60.0
@@ -160,8 +162,12 @@ class Fetcher:
         return self._retry(lambda: self._write(url, path, algorithm))
 
     def text(self, url: str) -> str:
-        """Return a short file, such as one of digests or an index."""
+        """Return a file of digests."""
         return self._retry(lambda: self._read_sums(url))
+
+    def holds(self, url: str, text: str) -> bool:
+        """See whether a text is in a file, such as an index, which may be large."""
+        return self._retry(lambda: self._find(url, text.encode()))
 
     def reach(self, url: str) -> None:
         """See that the server has a file, without reading it."""
@@ -171,6 +177,19 @@ class Fetcher:
         blocks: list[bytes] = []
         self._stream(url, blocks.append, limit=SUMS_LIMIT)
         return b"".join(blocks).decode("utf-8", errors="replace")
+
+    def _find(self, url: str, wanted: bytes) -> bool:
+        found, rest = False, b""
+
+        def take(block: bytes) -> None:
+            nonlocal found, rest
+            block = rest + block
+            found = found or wanted in block
+            # Its beginning may be the end of this block.
+            rest = block[-len(wanted) :]
+
+        self._stream(url, take, limit=INDEX_LIMIT)
+        return found
 
     def _write(self, url: str, path: str, algorithm: str) -> str:
         digest = hashlib.new(algorithm)
@@ -190,9 +209,10 @@ class Fetcher:
                 received += len(block)
                 if limit is not None and received > limit:
                     raise KubewrightError(
-                        "This is no file of checksums",
+                        "This is no file of checksums, and no index",
                         where=public(url),
                         why=f"it is longer than {limit} bytes",
+                        remedy="Open this URL: another file is behind it than its name says",
                     )
                 if self._deadline.expired:
                     raise DeadlineExpired(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import grp
 import os
 import posixpath
@@ -140,6 +141,22 @@ def parse_files(items: Sequence[Mapping[str, Any]]) -> list[Wanted]:
                     "A path in the list is the folder of another one", where=f"{parent}, {path}"
                 )
     return list(files.values())
+
+
+def obsolete(items: Iterable[Mapping[str, Any]], files: Sequence[Wanted]) -> list[Wanted]:
+    """Find the files that match a pattern and begin with its mark, and that nobody wants any more."""
+    found: set[str] = set()
+    for item in items:
+        pattern, mark = item["pattern"], item["mark"].encode()
+        if not pattern.startswith("/"):
+            raise KubewrightError(f"{pattern!r} is not an absolute pattern", remedy="Give the whole path")
+        for path in glob.glob(pattern):
+            # What is no file, or a link to one, is not of ours.
+            if os.path.isfile(path) and not os.path.islink(path):
+                with _explained(path), open(path, "rb") as stream:
+                    if stream.read(len(mark)) == mark:
+                        found.add(path)
+    return [Wanted(path, None, 0) for path in sorted(found - {wanted.path for wanted in files})]
 
 
 def _parse_content(item: Mapping[str, Any]) -> bytes | None:

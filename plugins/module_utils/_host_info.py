@@ -81,13 +81,19 @@ _MAX_CLOCK_ERROR = 16_000_000
 
 @dataclass(frozen=True)
 class EtcdAccess:
-    """How the API server of this host reaches etcd; ``local`` when that etcd is a static pod of the host."""
+    """How the API server of this host reaches etcd; ``local`` when that etcd is a static pod of the host.
+
+    ``prefix`` is what the names of its values begin with, ``overrides`` the resources that it keeps in another etcd,
+    as its flag has them.
+    """
 
     endpoints: list[str]
     cacert: str
     cert: str
     key: str
     local: bool
+    prefix: str = "/registry"
+    overrides: str = ""
 
 
 def observe_host(
@@ -202,6 +208,9 @@ def etcd_access(root: Path) -> EtcdAccess | None:
         _flag(manifest, "etcd-certfile"),
         _flag(manifest, "etcd-keyfile"),
         local and not own_etcd,
+        # As the API server does it: path.Join("/", prefix).
+        ("/" + (_flag(manifest, "etcd-prefix") or "registry").strip("/")).rstrip("/"),
+        _flag(manifest, "etcd-servers-overrides"),
     )
 
 

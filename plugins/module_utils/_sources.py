@@ -95,7 +95,7 @@ def _different(source: Source, fetcher_of: FetcherOf, whole: bool) -> str:
 def _missing(source: Source, fetcher: Fetcher) -> str:
     """Look into an index, which a mirror may offer in a packed form only."""
     try:
-        held = source.contains in fetcher.text(source.url)
+        held = fetcher.holds(source.url, source.contains)
     except KubewrightError as error:
         if error.facts.get("status") == NOT_FOUND:
             return ""

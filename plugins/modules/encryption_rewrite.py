@@ -15,6 +15,8 @@ description:
   - Nothing is changed in the objects. One that somebody else changes at the same moment is read again.
   - The module ends well only when etcd shows that every value is as wanted.
   - Every API server must write with the wanted key before, see M(kubewright.cluster.encryption_config).
+  - Where in etcd the values are is read from the manifest of this host's API server, C(--etcd-prefix). The module
+    fails when the API server has objects that etcd does not show there, or when C(--etcd-servers-overrides) is set.
 options:
   goals:
     description:
@@ -24,7 +26,7 @@ options:
     required: true
   api_server:
     description:
-      - The address of the API server that writes, for example V(https://10.0.0.11:6443).
+      - The address of the API server that lists and writes, for example V(https://10.0.0.11:6443).
     type: str
     required: true
   timeout:
@@ -95,13 +97,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils._encryption import RESOURCES
 from ansible_collections.kubewright.cluster.plugins.module_utils._encryption_rewrite import (
     count,
-    observe,
+    observe_all,
     settle,
     stale,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import EtcdCtl
-from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import etcd_access
+from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import EtcdAccess, etcd_access
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm import ADMIN_KUBECONFIG
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
@@ -115,8 +117,8 @@ ARGUMENTS = {
 }
 
 
-def connect(params: dict[str, object], runner: Runner) -> EtcdCtl:
-    """Return a client of the etcd that this host's API server uses."""
+def find(params: dict[str, object]) -> EtcdAccess:
+    """Return how this host's API server reaches the etcd that holds everything."""
     unknown = sorted(set(params["goals"]) - set(RESOURCES))  # type: ignore[call-overload]
     if unknown:
         raise KubewrightError(f"Only {' and '.join(RESOURCES)} can be written again", why=", ".join(unknown))
@@ -126,8 +128,14 @@ def connect(params: dict[str, object], runner: Runner) -> EtcdCtl:
             "This host has no API server, so it holds no client certificate of etcd",
             remedy="Run this on a control plane",
         )
-    path = str(params["etcdctl"])
-    return EtcdCtl(runner, access.endpoints, access.cacert, access.cert, access.key, path)
+    if access.overrides:
+        raise KubewrightError(
+            "Values that are in several etcd clusters cannot be written again",
+            where="--etcd-servers-overrides of this host's API server",
+            why=access.overrides,
+            remedy="Rotate the key by hand: kubernetes.io/docs/tasks/administer-cluster/encrypt-data",
+        )
+    return access
 
 
 def main() -> None:
@@ -136,12 +144,14 @@ def main() -> None:
     goals: dict[str, str] = {resource: goal or "" for resource, goal in params["goals"].items()}
     runner = Runner(module.run_command)
     try:
-        etcd = connect(params, runner)
-        values = observe(etcd, list(goals))
+        access = find(params)
+        etcd = EtcdCtl(runner, access.endpoints, access.cacert, access.cert, access.key, params["etcdctl"])
+        api = KubeApi.from_kubeconfig(ADMIN_KUBECONFIG, runner, server=params["api_server"])
+        deadline = Deadline(params["timeout"])
+        values = observe_all(etcd, api, list(goals), access.prefix, deadline)
         before, written = count(values), len(stale(values, goals))
         if written and not module.check_mode:
-            api = KubeApi.from_kubeconfig(ADMIN_KUBECONFIG, runner, server=params["api_server"])
-            values, written = settle(etcd, api, values, goals, Deadline(params["timeout"]))
+            values, written = settle(etcd, api, values, goals, access.prefix, deadline)
     except KubewrightError as error:
         module.fail_json(msg=str(error), **error.facts)
     module.exit_json(changed=written > 0, before=before, after=count(values), written=written)

@@ -68,6 +68,25 @@ options:
         type: str
         choices: [present, absent]
         default: present
+  obsolete:
+    description:
+      - Which files are removed when they are not in O(files). They are removed last.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      pattern:
+        description:
+          - The absolute path of the files, with the wildcards C(*), C(?) and C([...]).
+            Symbolic links, folders and names that begin with a dot never match.
+        type: str
+        required: true
+      mark:
+        description:
+          - What a file must begin with to be removed, so that files of somebody else stay.
+          - Without it all that match are removed, which suits a folder of one's own.
+        type: str
+        default: ''
   owner:
     description:
       - The name or the number of the user that owns the files, and the folders that are created for them.
@@ -115,6 +134,15 @@ EXAMPLES = r"""
       - path: /etc/containerd/certs.d/docker.io/hosts.toml
         content: "{{ lookup('ansible.builtin.template', 'hosts.toml.j2') }}"
 
+- name: Write the files of a list, and remove those of a former list
+  kubewright.cluster.host_files:
+    files:
+      - path: /etc/example/a.conf
+        content: "# Written by Ansible.\nanswer = 42\n"
+    obsolete:
+      - pattern: /etc/example/*.conf
+        mark: "# Written by Ansible."
+
 - name: Write a configuration that only root may read
   kubewright.cluster.host_files:
     files:
@@ -128,7 +156,7 @@ RETURN = r"""
 changed_paths:
   description:
     - The paths of the files that were written, changed in mode or ownership, or removed, or that would be in
-      check mode, in the order of O(files).
+      check mode, in the order of O(files), then those of O(obsolete).
   returned: success
   type: list
   elements: str
@@ -144,17 +172,18 @@ created_folders:
 
 import os
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_files import (
     apply,
     diff,
     observe,
+    obsolete,
     parse_files,
     parse_mode,
     parse_owner,
     plan,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._quiet_module import QuietModule
 
 FILE = {
     "path": {"type": "str", "required": True},
@@ -162,8 +191,10 @@ FILE = {
     "mode": {"type": "str", "default": "0644"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
+OBSOLETE = {"pattern": {"type": "str", "required": True}, "mark": {"type": "str", "default": ""}}
 ARGUMENTS = {
     "files": {"type": "list", "elements": "dict", "required": True, "options": FILE},
+    "obsolete": {"type": "list", "elements": "dict", "default": [], "options": OBSOLETE},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
     "directory_mode": {"type": "str", "default": "0755"},
@@ -171,8 +202,8 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    # no_log keeps the arguments, which may hold secrets, out of the system log; see also `invocation`.
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
+    # What keeps the arguments, which may hold secrets, out of the output is `invocation`.
+    module = QuietModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     options = module.params
 
     def place(temporary: str, path: str) -> None:
@@ -186,6 +217,7 @@ def main() -> None:
         owner = parse_owner(options["owner"], options["group"], may_be_missing=module.check_mode)
         directory_mode = parse_mode(options["directory_mode"], "directory_mode")
         files = parse_files(options["files"])
+        files += obsolete(options["obsolete"], files)
         found, missing = observe(files)
         planned = plan(files, found, missing, owner, directory_mode)
         if not module.check_mode:

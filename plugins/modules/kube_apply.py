@@ -144,7 +144,6 @@ objects:
 
 import os
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
 from ansible_collections.kubewright.cluster.plugins.module_utils._manifests import (
@@ -153,6 +152,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._manifests impo
     foretell,
     parse_definitions,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._quiet_module import QuietModule
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
@@ -169,8 +169,8 @@ REQUEST_TIMEOUT = 35.0
 
 
 def main() -> None:
-    # no_log keeps the arguments, which may hold Secrets, out of the system log; see also `invocation`.
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
+    # What keeps the arguments, which may hold secrets, out of the output is `invocation`.
+    module = QuietModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     options = module.params
     invocation = {"module_args": {**options, "definitions": f"{len(options['definitions'])} objects"}}
     kubeconfig = options["kubeconfig"]

@@ -13,9 +13,18 @@ description:
   - A C(dpkg) that is cut off leaves packages that are half installed, and from then on C(apt) installs nothing.
   - This module configures what was unpacked, and lets C(apt) unpack again what was not. Configuration files that were
     changed on the host are kept.
+  - What is wrong with other packages than O(packages) is left alone when all of these are installed and whole. Where
+    one of them is not, everything that is half installed is finished, because it may be what that one depends on. The
+    journal of an interrupted C(dpkg) is always worked off. Nothing is removed.
   - A C(dpkg) that still runs, because only its controller was ended, is waited for.
   - Does nothing on hosts without C(dpkg).
 options:
+  packages:
+    description:
+      - The names of the packages that are going to be installed, or are.
+    type: list
+    elements: str
+    required: true
   timeout:
     description:
       - Seconds that waiting and mending may take together.
@@ -43,11 +52,14 @@ author:
 EXAMPLES = r"""
 - name: Finish what an interrupted run left of packages
   kubewright.cluster.packages_whole:
+    packages: [kubelet, kubeadm, kubectl]
 """
 
 RETURN = r"""
 packages:
-  description: The packages that were not whole. Those that only the journal of C(dpkg) knows are not named.
+  description:
+    - The packages that were not whole, without those that were left alone and those that only the journal of C(dpkg)
+      knows.
   returned: success
   type: list
   elements: str
@@ -63,17 +75,19 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 FOLDER = Path("/var/lib/dpkg")
+ARGUMENTS = {
+    "packages": {"type": "list", "elements": "str", "required": True},
+    "timeout": {"type": "int", "default": 600},
+}
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={"timeout": {"type": "int", "default": 600}}, supports_check_mode=True
-    )
-    deadline = Deadline(module.params["timeout"])
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    ours, deadline = module.params["packages"], Deadline(module.params["timeout"])
     try:
-        state = settle(FOLDER, deadline)
+        state = settle(FOLDER, ours, deadline)
         if not state.whole and not module.check_mode:
-            mend(Runner(module.run_command, {"DEBIAN_FRONTEND": "noninteractive"}), FOLDER, deadline)
+            mend(Runner(module.run_command, {"DEBIAN_FRONTEND": "noninteractive"}), FOLDER, ours, deadline)
     except KubewrightError as error:
         module.fail_json(msg=str(error), **error.facts)
     module.exit_json(changed=not state.whole, packages=list(state.packages))

@@ -32,8 +32,9 @@ from ansible_collections.kubewright.cluster.plugins.plugin_utils._values import 
 # The label kubernetes.io/hostname takes the node's name, and a label's value has at most 63 characters.
 _NODE_NAME_LIMIT = 63
 
-# kube-controller-manager --node-cidr-mask-size-ipv4 and -ipv6: what each node gets of the pod range.
+# kube-controller-manager: what each node gets of the pod range, and the arguments that change it.
 _NODE_MASKS = {4: 24, 6: 64}
+_NODE_MASK_ARGUMENTS = ("node-cidr-mask-size", "node-cidr-mask-size-ipv{version}")
 # kubeadm (ValidatePodSubnetNodeMask): more bits between the pod range and a node's part are refused.
 _NODE_BITS = 16
 # kubeadm (MinimumAddressesInServiceSubnet): DNS takes the tenth address.
@@ -442,6 +443,18 @@ def _ranges(description: Description) -> Iterator[str]:
             )
 
 
+def _node_mask(description: Description, version: int) -> int:
+    """Return how many bits of the pod range name a node, as the controller managers are told."""
+    for host in description.group("control_plane"):
+        arguments = description.hosts.get(host, {}).get("kube_control_plane_controller_manager_extra_args")
+        if isinstance(arguments, Mapping):
+            given = (str(arguments.get(name.format(version=version), "")) for name in _NODE_MASK_ARGUMENTS)
+            for text in given:
+                if text.isdigit():
+                    return int(text)
+    return _NODE_MASKS[version]
+
+
 def _pod_range(description: Description) -> Iterator[str]:
     services = network(description.settings.get("kube_cluster_service_cidr"))
     if services and services.num_addresses < _SERVICE_ADDRESSES:
@@ -455,7 +468,7 @@ def _pod_range(description: Description) -> Iterator[str]:
     # A pod network of the user's own may share the range out in another way.
     if not pods or description.text("kube_cluster_network") != "flannel":
         return
-    mask = _NODE_MASKS[pods.version]
+    mask = _node_mask(description, pods.version)
     parts = 2 ** (mask - pods.prefixlen) if pods.prefixlen <= mask else 0
     count = len(description.nodes)
     if parts < count:
@@ -463,7 +476,8 @@ def _pod_range(description: Description) -> Iterator[str]:
             "kube_cluster_pod_cidr",
             pods,
             f"each node gets a /{mask} of it, which is enough for {parts} nodes, and there are {count}",
-            "choose a larger range for a new cluster",
+            "choose a larger range for a new cluster, or a larger node-cidr-mask-size in "
+            "kube_control_plane_controller_manager_extra_args",
         )
     elif mask - pods.prefixlen > _NODE_BITS:
         yield _sentence(

@@ -90,6 +90,11 @@ def _part(control_plane: bool) -> str:
     return "control plane" if control_plane else "worker"
 
 
+def _began(host: Mapping[str, Any]) -> bool:
+    """See whether an earlier run already put onto the disks what they must have room for."""
+    return host["interrupted"] is not None or host["kubeadm"] == "incomplete"
+
+
 def _small(name: str, host: Mapping[str, Any], control_plane: bool) -> Iterator[str]:
     least = CONTROL_PLANE_LEAST if control_plane else WORKER_LEAST
     part = _part(control_plane)
@@ -97,7 +102,7 @@ def _small(name: str, host: Mapping[str, Any], control_plane: bool) -> Iterator[
         yield f"{name} has {_cpus(host['cpus'])}, and a {part} needs {least.cpus}."
     if host["memory_mib"] < least.memory_mib:
         yield f"{name} has {host['memory_mib']} MiB of memory, and a {part} needs {least.memory_mib} MiB."
-    for path, free in _disks(host, control_plane):
+    for path, free in [] if _began(host) else _disks(host, control_plane):
         if free < DISK_LEAST[path]:
             yield f"{name} has {free} MiB free for {path}, and a {part} needs {DISK_LEAST[path]} MiB there."
 

@@ -80,6 +80,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 APT_LOGIN = "/etc/apt/auth.conf.d/kubewright.conf"
 APT_AUTHORITY = "/etc/apt/apt.conf.d/90kubewright"
 DROP_IN = "/etc/systemd/system/containerd.service.d/kubewright-proxy.conf"
+MARK = "# Written by kubewright.cluster, which removes it when the registry is not in its variables any more."
 AUTHORITY = "/etc/kubewright/mirrors/mirror.example_8443.pem"
 
 
@@ -113,6 +114,7 @@ def test_containerd_gets_into_each_mirror_in_its_way(files: Files) -> None:
         "path": "/etc/containerd/certs.d/ghcr.io/hosts.toml",
         "mode": "0600",
         "content": f"""\
+{MARK}
 server = "https://mirror.example:8443/v2/ghcr.io"
 
 [host."https://mirror.example:8443/v2/ghcr.io"]
@@ -126,7 +128,8 @@ server = "https://mirror.example:8443/v2/ghcr.io"
     assert locked["/etc/containerd/certs.d/quay.io/hosts.toml"] == {
         "path": "/etc/containerd/certs.d/quay.io/hosts.toml",
         "mode": "0644",
-        "content": """\
+        "content": f"""\
+{MARK}
 server = "https://open.example/v2/quay.io"
 
 [host."https://open.example/v2/quay.io"]

@@ -37,6 +37,7 @@ Status: install ok installed
 Package: old
 Status: deinstall ok config-files
 """
+OURS = ["kubelet"]
 WHOLE = STATUS.format(kubelet="hold ok installed")
 
 
@@ -65,24 +66,41 @@ def test_packages_that_are_not_whole(status: str, broken: list[str]) -> None:
 
 def test_the_status_of_this_machine_can_be_read() -> None:
     if Path("/var/lib/dpkg/status").exists():
-        assert isinstance(observe(Path("/var/lib/dpkg")), State)
+        assert isinstance(observe(Path("/var/lib/dpkg"), OURS), State)
+
+
+FOREIGN = "\nPackage: theirs\nStatus: install ok half-configured\n"
+
+
+def test_what_is_wrong_with_packages_of_others_is_theirs(folder: Path) -> None:
+    (folder / "status").write_text(WHOLE + FOREIGN)
+    assert observe(folder, OURS).whole
+    # Something that is not there may depend on it, and apt installs nothing while dpkg has a journal.
+    assert observe(folder, [*OURS, "conntrack"]) == State(False, ("theirs",))
+    (folder / "updates/0000").write_text("")
+    assert not observe(folder, OURS).whole
+
+
+def test_what_ours_depends_on_is_ours(folder: Path) -> None:
+    (folder / "status").write_text(STATUS.format(kubelet="install ok unpacked") + FOREIGN)
+    assert observe(folder, OURS) == State(False, ("kubelet", "theirs"))
 
 
 def test_the_journal_counts_but_not_its_temporary_file(folder: Path) -> None:
     (folder / "updates/tmp.i").write_text("")
-    assert observe(folder).whole
+    assert observe(folder, OURS).whole
     (folder / "updates/0003").write_text("")
-    assert observe(folder) == State(True, ())
+    assert observe(folder, OURS) == State(True, ())
 
 
 def test_another_system_has_nothing_to_mend(tmp_path: Path) -> None:
-    assert settle(tmp_path / "nowhere", Deadline(0)).whole
+    assert settle(tmp_path / "nowhere", OURS, Deadline(0)).whole
 
 
 def test_a_whole_host_waits_for_nobody(folder: Path) -> None:
     with (folder / "lock-frontend").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
-        assert settle(folder, Deadline(0)).whole
+        assert settle(folder, OURS, Deadline(0)).whole
 
 
 HOLD = """
@@ -103,9 +121,9 @@ def test_a_dpkg_that_still_works_is_waited_for(folder: Path) -> None:
         assert working.stdin
         assert working.stdout.readline() == b"held\n"
         with pytest.raises(DeadlineExpired, match="another program that installs packages"):
-            settle(folder, Deadline(0))
+            settle(folder, OURS, Deadline(0))
         working.stdin.close()
-        assert settle(folder, Deadline(20)).whole
+        assert settle(folder, OURS, Deadline(20)).whole
 
 
 class FakePackageManager:
@@ -130,7 +148,7 @@ class FakePackageManager:
 def test_what_was_unpacked_is_configured(folder: Path) -> None:
     (folder / "status").write_text(STATUS.format(kubelet="install ok unpacked"))
     manager = FakePackageManager(folder, dpkg="install ok installed")
-    mend(Runner(manager), folder, Deadline(9))
+    mend(Runner(manager), folder, OURS, Deadline(9))
     [words] = manager.calls
     assert words == ["dpkg", "--force-confdef", "--force-confold", "--configure", "--pending"]
 
@@ -139,9 +157,10 @@ def test_what_was_not_unpacked_is_unpacked_again(folder: Path) -> None:
     (folder / "updates/0000").write_text("")
     broken = "install reinstreq half-installed"
     manager = FakePackageManager(folder, dpkg=broken, apt_get="install ok installed")
-    mend(Runner(manager), folder, Deadline(9))
+    mend(Runner(manager), folder, OURS, Deadline(9))
     assert [words[0] for words in manager.calls] == ["dpkg", "apt-get"]
     assert "--fix-broken" in manager.calls[1]
+    assert "--no-remove" in manager.calls[1]
     assert manager.calls[1][-1] == "install"
 
 
@@ -166,4 +185,4 @@ def test_what_apt_leaves_half_unpacked_is_installed_again_in_its_version(folder:
 def test_what_cannot_be_mended_is_named(folder: Path) -> None:
     (folder / "status").write_text(STATUS.format(kubelet="install reinstreq half-installed"))
     with pytest.raises(KubewrightError, match=r"neither dpkg nor apt could finish them \(kubelet\)"):
-        mend(Runner(FakePackageManager(folder)), folder, Deadline(9))
+        mend(Runner(FakePackageManager(folder)), folder, OURS, Deadline(9))

@@ -14,6 +14,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._encryption_rew
     count,
     encrypted_with,
     observe,
+    observe_all,
     read_values,
     settle,
     stale,
@@ -24,6 +25,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 GOALS = {"secrets": "new"}
+PREFIX = "/registry"
 
 
 class FakeEtcd:
@@ -64,7 +66,7 @@ class FakeApi:
         self.etcd, self.trouble, self.key = etcd, trouble or {}, key
         self.written: list[str] = []
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, **_: Any) -> dict[str, Any]:
         return {"metadata": {"resourceVersion": "7", "name": path}}
 
     def request(self, method: str, path: str, *, body: Any) -> None:
@@ -100,7 +102,7 @@ def test_what_a_value_is_encrypted_with(value: bytes, key: str) -> None:
 def test_all_pages_are_read_and_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_encryption_rewrite, "PAGE", 3)
     etcd = FakeEtcd(**{f"default__s{number:02}": b"" for number in range(10)})
-    found = [value.name for value in read_values(etcd.client(), "secrets")]
+    found = [value.name for value in read_values(etcd.client(), "secrets", PREFIX)]
     assert found == [f"s{number:02}" for number in range(10)]
     assert etcd.calls > 2
 
@@ -109,22 +111,22 @@ def test_other_resources_are_not_read() -> None:
     etcd = FakeEtcd(default__mine=b"")
     etcd.values["/registry/secretsmore/default/other"] = b""
     etcd.values["/registry/configmaps/default/other"] = b""
-    assert [value.name for value in read_values(etcd.client(), "secrets")] == ["mine"]
+    assert [value.name for value in read_values(etcd.client(), "secrets", PREFIX)] == ["mine"]
 
 
 def test_counts_and_what_is_left() -> None:
     etcd = FakeEtcd(
         a__one=b"k8s:enc:secretbox:v1:new:x", a__two=b"k8s:enc:secretbox:v1:old:x", b__three=b"plain"
     )
-    values = observe(etcd.client(), ["secrets"])
+    values = observe(etcd.client(), ["secrets"], PREFIX)
     assert count(values) == {"secrets": {"identity": 1, "new": 1, "old": 1}}
     assert {value.name for value in stale(values, GOALS)} == {"two", "three"}
     assert stale(values, {"secrets": ""}) == []
 
 
 def run(etcd: FakeEtcd, api: FakeApi) -> tuple[dict[str, list[Value]], int]:
-    values = observe(etcd.client(), ["secrets"])
-    return settle(etcd.client(), api, values, GOALS, deadline())  # type: ignore[arg-type]
+    values = observe(etcd.client(), ["secrets"], PREFIX)
+    return settle(etcd.client(), api, values, GOALS, PREFIX, deadline())  # type: ignore[arg-type]
 
 
 def test_only_what_is_left_is_written() -> None:
@@ -147,7 +149,7 @@ def test_one_that_was_deleted_meanwhile_is_left_alone() -> None:
     etcd = FakeEtcd(a__gone=b"plain", a__there=b"plain")
 
     class Deleting(FakeApi):
-        def get(self, path: str) -> dict[str, Any]:
+        def get(self, path: str, **_: Any) -> dict[str, Any]:
             if path.endswith("/gone"):
                 etcd.values.pop("/registry/secrets/a/gone", None)
                 raise ApiError("gone", status=404)
@@ -169,3 +171,58 @@ def test_etcd_decides_and_not_the_answer_of_the_api_server() -> None:
     etcd = FakeEtcd(a__one=b"plain")
     with pytest.raises(KubewrightError, match=r"a/one \(old\)"):
         run(etcd, FakeApi(etcd, key=b"old"))
+
+
+class FakeLister:
+    """Lists objects in pages of two as an API server does; *gone* are deleted as soon as they were listed."""
+
+    server = "https://10.0.0.11:6443"
+
+    def __init__(self, *names: str, gone: tuple[str, ...] = (), statuses: tuple[int, ...] = ()) -> None:
+        self.names, self.gone, self.statuses = names, gone, list(statuses)
+
+    def get(self, path: str, **query: Any) -> dict[str, Any]:
+        if self.statuses:
+            status = self.statuses.pop(0)
+            raise ApiError("refused", status=status, transient=status >= 500)
+        if path != "/api/v1/secrets":
+            if path.rpartition("/")[2] in self.gone:
+                raise ApiError("gone", status=404)
+            return {"metadata": {"uid": "another" if path.endswith("/anew") else "u"}}
+        begin = int(query["continue"] or 0)
+        end = begin + 2
+        items = [{"metadata": {"namespace": "a", "name": name, "uid": "u"}} for name in self.names[begin:end]]
+        return {"items": items, "metadata": {"continue": str(end) if end < len(self.names) else ""}}
+
+
+def look(etcd: FakeEtcd, api: FakeLister, prefix: str = PREFIX) -> list[str]:
+    values = observe_all(etcd.client(), api, ["secrets"], prefix, deadline())  # type: ignore[arg-type]
+    return [value.name for value in values["secrets"]]
+
+
+def test_values_below_another_prefix_are_found() -> None:
+    etcd = FakeEtcd()
+    etcd.values = {"/k8s/secrets/a/one": b"plain"}
+    assert look(etcd, FakeLister("one"), "/k8s") == ["one"]
+
+
+def test_values_that_the_api_server_keeps_elsewhere_stop_the_run() -> None:
+    """Without this a look at the wrong place in etcd finds nothing to write again, and the old key is dropped."""
+    etcd = FakeEtcd(a__one=b"plain", a__two=b"plain")
+    with pytest.raises(KubewrightError, match=r"not show all secrets .*/registry/secrets/ .*: a/three\."):
+        look(etcd, FakeLister("one", "two", "three"))
+
+
+def test_what_was_deleted_after_it_was_listed_is_not_missed() -> None:
+    assert look(FakeEtcd(a__one=b"plain"), FakeLister("one", "two", gone=("two",))) == ["one"]
+    assert look(FakeEtcd(a__one=b"plain"), FakeLister("one", "anew")) == ["one"]
+
+
+def test_an_api_server_that_restarts_is_asked_again() -> None:
+    assert look(FakeEtcd(a__one=b"plain"), FakeLister("one", statuses=(503, 503))) == ["one"]
+
+
+def test_a_value_that_the_api_server_cannot_decrypt_is_left_to_the_plan_unless_etcd_shows_none() -> None:
+    assert look(FakeEtcd(a__lost=b"k8s:enc:secretbox:v1:lost:x"), FakeLister(statuses=(500,))) == ["lost"]
+    with pytest.raises(KubewrightError, match="some that it cannot read"):
+        look(FakeEtcd(), FakeLister(statuses=(500,)))

@@ -136,6 +136,20 @@ def test_access_to_external_etcd(tmp_path: Path) -> None:
     assert (access.endpoints, access.local) == (["https://10.0.0.31:2379", "https://10.0.0.32:2379"], False)
 
 
+@pytest.mark.parametrize(
+    ("flag", "prefix"),
+    [("--etcd-prefix=/k8s", "/k8s"), ("--etcd-prefix=k8s/", "/k8s"), ("--audit-log-maxage=1", "/registry")],
+)
+def test_where_in_etcd_the_values_are(tmp_path: Path, flag: str, prefix: str) -> None:
+    put(
+        tmp_path,
+        apiserver=f"{APISERVER}\n    - {flag}\n    - --etcd-servers-overrides=/events#https://b:2379\n",
+    )
+    access = etcd_access(tmp_path)
+    assert access is not None
+    assert (access.prefix, access.overrides) == (prefix, "/events#https://b:2379")
+
+
 def test_no_access_without_an_api_server(tmp_path: Path) -> None:
     assert etcd_access(tmp_path) is None
 

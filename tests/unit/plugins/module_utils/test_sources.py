@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.kubewright.cluster.plugins.module_utils import _fetch
 from ansible_collections.kubewright.cluster.plugins.module_utils._fetch import Access, Fetcher
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._sources import Source, problems
@@ -110,6 +111,25 @@ def test_a_version_that_the_repository_does_not_hold(server: str) -> None:
         f"this repository "
         "holds, or fill the mirror."
     ]
+
+
+def test_an_index_may_be_larger_than_a_file_of_digests(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"Version: 1.36.3-"
+    monkeypatch.setitem(FILES, "/Packages", b"x" * 2 * _fetch.SUMS_LIMIT + text)
+    assert told(Source("version", f"{server}/Packages", contains=text.decode(), value="1.36.3")) == []
+    # A block of a download may end in the middle of what is looked for.
+    monkeypatch.setattr(_fetch, "BLOCK", 20)
+    for offset in range(len(text) + 1):
+        monkeypatch.setitem(FILES, "/Packages", b"x" * (20 - offset) + text + b"x" * 20)
+        assert told(Source("version", f"{server}/Packages", contains=text.decode(), value="1.36.3")) == []
+    missing = Source("version", f"{server}/Packages", contains="Version: 1.36.4-", value="1.36.4")
+    assert "does not name it" in told(missing)[0]
+
+
+def test_an_index_without_an_end_is_refused(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fetch, "INDEX_LIMIT", 10)
+    [problem] = told(Source("version", f"{server}/Packages", contains="x", value="1.36.3"))
+    assert "it is longer than 10 bytes: open this URL" in problem
 
 
 def test_an_index_that_a_mirror_has_only_packed_is_no_problem(server: str) -> None:

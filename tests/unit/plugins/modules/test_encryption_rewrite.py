@@ -1,7 +1,7 @@
 # Copyright (c) 2026 kubewright.cluster contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""encryption_rewrite as Ansible calls it; etcd is faked, the API is never reached."""
+"""encryption_rewrite as Ansible calls it; etcd and the API server are faked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import EtcdAccess
 from ansible_collections.kubewright.cluster.plugins.modules import encryption_rewrite
 
+LISTED = {
+    "secrets": [{"metadata": {"namespace": "default", "name": name, "uid": "u"}} for name in ("one", "two")],
+    "configmaps": [],
+}
 STORED = {
     "/registry/secrets/default/one": b"k8s:enc:secretbox:v1:old:x",
     "/registry/secrets/default/two": b"k8s",
@@ -24,7 +28,6 @@ STORED = {
 @pytest.fixture(autouse=True)
 def _fake_etcd(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_command(_self: AnsibleModule, argv: list[str], **_: Any) -> tuple[int, str, str]:
-        assert "kubectl" not in argv, "check mode reaches no API server"
         first = argv[argv.index("get") + 1]
         found = [
             {"key": base64.b64encode(path.encode()).decode(), "value": base64.b64encode(value).decode()}
@@ -36,6 +39,14 @@ def _fake_etcd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AnsibleModule, "run_command", run_command)
     access = EtcdAccess(["https://127.0.0.1:2379"], "ca", "crt", "key", True)
     monkeypatch.setattr(encryption_rewrite, "etcd_access", lambda _root: access)
+    monkeypatch.setattr(encryption_rewrite.KubeApi, "from_kubeconfig", lambda *_args, **_options: FakeApi())
+
+
+class FakeApi:
+    """Lists, and fails where something would be written."""
+
+    def get(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"items": LISTED[path.rpartition("/")[2]], "metadata": {}}
 
 
 def run(capsys: pytest.CaptureFixture[str], goals: dict[str, Any], check: bool) -> dict[str, Any]:
@@ -68,3 +79,14 @@ def test_a_host_without_an_api_server(
     monkeypatch.setattr(encryption_rewrite, "etcd_access", lambda _root: None)
     refused = run(capsys, {"secrets": ""}, check=True)
     assert refused["failed"] and "control plane" in refused["msg"]
+
+
+def test_resources_in_several_etcd_clusters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = EtcdAccess(
+        ["https://127.0.0.1:2379"], "ca", "crt", "key", True, overrides="/secrets#https://10.0.0.9:2379"
+    )
+    monkeypatch.setattr(encryption_rewrite, "etcd_access", lambda _root: access)
+    refused = run(capsys, {"secrets": ""}, check=True)
+    assert refused["failed"] and "/secrets#https://10.0.0.9:2379" in refused["msg"]

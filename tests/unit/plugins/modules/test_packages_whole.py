@@ -26,7 +26,10 @@ def status(folder: Path, state: str) -> None:
 
 
 def run(capsys: pytest.CaptureFixture[str], check: bool = False) -> dict[str, Any]:
-    with patch_module_args({"_ansible_check_mode": check}), pytest.raises(SystemExit):
+    with (
+        patch_module_args({"packages": ["kubelet"], "_ansible_check_mode": check}),
+        pytest.raises(SystemExit),
+    ):
         packages_whole.main()
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
     return result

@@ -367,13 +367,15 @@ PORT = "no such port exists: give a port from 1 to 65535."
             described(kube_cluster_pod_cidr="10.244.0.0/22"),
             "kube_cluster_pod_cidr is 10.244.0.0/22, but each node gets a /24 of it, which is enough for 4 "
             "nodes, and "
-            "there are 5: choose a larger range for a new cluster.",
+            "there are 5: choose a larger range for a new cluster, or a larger node-cidr-mask-size in "
+            "kube_control_plane_controller_manager_extra_args.",
         ),
         (
             described(kube_cluster_pod_cidr="10.244.0.0/25"),
             "kube_cluster_pod_cidr is 10.244.0.0/25, but each node gets a /24 of it, which is enough for 0 "
             "nodes, and "
-            "there are 5: choose a larger range for a new cluster.",
+            "there are 5: choose a larger range for a new cluster, or a larger node-cidr-mask-size in "
+            "kube_control_plane_controller_manager_extra_args.",
         ),
         (
             described(kube_cluster_pod_cidr="16.0.0.0/7"),
@@ -534,6 +536,27 @@ def test_an_even_number_is_a_warning(count: int, survives: str) -> None:
 @pytest.mark.parametrize("count", [0, 1, 3, 5])
 def test_no_warning(count: int) -> None:
     assert warnings(described(count)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "enough"),
+    [
+        ({}, False),
+        ({"node-cidr-mask-size": 26}, True),
+        ({"node-cidr-mask-size-ipv4": "25"}, True),
+        ({"node-cidr-mask-size": "23"}, False),
+        ({"v": 2}, False),
+    ],
+)
+def test_a_node_gets_the_part_of_the_pod_range_that_the_controller_managers_are_told(
+    arguments: dict[str, Any], enough: bool
+) -> None:
+    found = problems(
+        described(
+            kube_cluster_pod_cidr="10.244.0.0/22", kube_control_plane_controller_manager_extra_args=arguments
+        )
+    )
+    assert (not found) == enough, found
 
 
 def test_hundreds_of_hosts_are_judged_in_a_moment() -> None:

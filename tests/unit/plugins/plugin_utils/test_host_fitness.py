@@ -22,6 +22,7 @@ def seen(system: dict[str, Any] | None = None, **facts: Any) -> dict[str, Any]:
             **(system or {}),
         },
         "kubeadm": "none",
+        "interrupted": None,
         "cgroup": 2,
         "cpus": 8,
         "memory_mib": 32000,
@@ -124,6 +125,14 @@ def test_a_node_keeps_the_size_that_it_has(kubeadm: str) -> None:
 def test_what_broke_off_is_asked_like_a_new_host() -> None:
     refused, _warned = verdict(seen(kubeadm="incomplete", cpus=1))
     assert refused == [f"h1 has 1 CPU, and a control plane needs 2. {ADVICE}"]
+
+
+@pytest.mark.parametrize("begun", [{"interrupted": "seed"}, {"kubeadm": "incomplete"}])
+def test_what_an_earlier_run_put_onto_the_disks_is_not_asked_for_again(begun: dict[str, Any]) -> None:
+    full = disks(3000)
+    assert verdict(seen(disk_free_mib=full))[0]
+    refused, warned = verdict(seen(disk_free_mib=full, **begun))
+    assert (refused, warned) == ([], ["h1 has 3000 MiB free for /var/lib/containerd; 20480 MiB are advised."])
 
 
 def test_an_accepted_host_that_kubeadm_would_refuse() -> None:
