@@ -178,7 +178,7 @@ def test_what_apt_leaves_half_unpacked_is_installed_again_in_its_version(folder:
 
     (folder / "status").write_text(STATUS.format(kubelet="install reinstreq half-installed"))
     manager = FakeApt(folder)
-    mend(Runner(manager), folder, Deadline(9))
+    mend(Runner(manager), folder, OURS, Deadline(9))
     assert manager.calls[-1][-3:] == ["--reinstall", "install", "kubelet=1.36.3-1.1"]
 
 
