@@ -172,7 +172,8 @@ DESCRIPTIONS = [
         "too few ranges for the nodes",
         "kube_cluster_pod_cidr is 10.244.0.0/23, but each node gets a /24 of it, which is enough for 2 "
         "nodes, and there "
-        "are 5: choose a larger range for a new cluster.",
+        "are 5: choose a larger range for a new cluster, or a larger node-cidr-mask-size in "
+        "kube_control_plane_controller_manager_extra_args.",
         kube_cluster_pod_cidr="10.244.0.0/23",
     ),
     variables(
