@@ -2,7 +2,8 @@
 
 `make test` cuts one provisioning from bare hosts off at eleven moments in a row. `make soak`
 (KUBEWRIGHT_ALL_CRASHES) makes the table of all steps from a clean run, and cuts runs off at each of them;
-KUBEWRIGHT_CRASH_HOSTS=1+1 does it on fewer hosts than 3 + 2.
+KUBEWRIGHT_CRASH_HOSTS=1+1 does it on fewer hosts than 3 + 2. The table is kept beside the checkout until it is done
+(.cache/crash-table-3+2.json): a soak that was interrupted goes on with the steps that are left.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from crash import CONTROLLER, POWER, SESSIONS, Event, Hosts, Playbook, Step, cut_off, make_inventory
-from labtools import OUTPUT, Notes
+from crash import CONTROLLER, POWER, SESSIONS, Hosts, Playbook, Step, cut_off, make_inventory
+from labtools import OUTPUT, ROOT, Notes, run
 
 ALL = bool(os.environ.get("KUBEWRIGHT_ALL_CRASHES"))
 RECORDS = OUTPUT / "crash"
@@ -153,62 +154,104 @@ def test_a_provisioning_that_is_killed_again_and_again_converges(
     )
 
 
-def delay(event: Event, seconds: dict[Step, float]) -> float:
-    """Return how long after its beginning a step is cut off: in its middle, as a clean run knows it."""
-    return min(20.0, seconds.get(event.step, 0.0) / 2)
+@dataclass
+class Table:
+    """The steps of a provisioning, and which of them are still to be cut off. Kept in a file, so that it can go on."""
 
+    file: Path
+    commit: str
+    seconds: dict[Step, float | None]
+    left: set[Step]
+    runs: int = 0
+    provisionings: int = 0
 
-def chain(hosts: Hosts, records: Path, rows: set[Step], seconds: dict[Step, float], left: set[Step]) -> int:
-    """Provision bare hosts, and cut every run off at the first step that is still *left*; return how often.
+    @classmethod
+    def load(cls, file: Path) -> Table:
+        """Return the table of an interrupted soak."""
+        kept = json.loads(file.read_text())
+        seconds = {Step(host, what): each for host, what, each in kept["steps"]}
+        left = {Step(*step) for step in kept["left"]}
+        return cls(file, kept["commit"], seconds, left, kept["runs"], kept["provisionings"])
 
-    What was in flight on the other hosts was cut off with it.
-    """
-    hosts.bare()
-    ways = (SESSIONS, CONTROLLER, POWER)
-    for number in range(1, 2 * len(rows) + 2):
-        playbook = Playbook(hosts, records / f"{number:03d}")
-        hit = next((event for event in playbook.events() if event.begins and event.step in left), None)
-        if hit is None:
-            playbook.end()
-            assert playbook.code == 0, playbook.tail()
-            converged(hosts, records)
-            return number - 1
-        until = time.monotonic() + delay(hit, seconds)
-        playbook.reach(lambda until=until: time.monotonic() >= until)
-        if playbook.runs:
-            how = ways[number % len(ways)]
-            playbook.watch.poll()
-            cut = {hit.step} | playbook.watch.in_flight()
-            cut_off(playbook, how, hit.step.host)
-            left -= cut
-            print(f"{number:3d}. {hit.step}: {how}", flush=True)
-    pytest.fail(f"{len(left)} steps are left after {number} runs: {', '.join(map(str, left))}")
+    @classmethod
+    def of_a_clean_run(cls, file: Path, hosts: Hosts, records: Path) -> Table:
+        """Provision bare hosts, and return all that happened on them."""
+        hosts.bare()
+        clean = Playbook(hosts, records / "clean")
+        clean.end()
+        assert clean.code == 0, clean.tail()
+        seconds: dict[Step, float | None] = {event.step: None for event in clean.watch.events if event.begins}
+        seconds |= {event.step: event.seconds for event in clean.watch.events if not event.begins}
+        assert len(seconds) > 50, "the run log does not name the steps"
+        table = cls(file, run("git", "rev-parse", "--short", "HEAD").strip(), seconds, set(seconds))
+        table.save()
+        return table
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        self.file.parent.mkdir(exist_ok=True)
+        part = self.file.with_suffix(".part")
+        steps = [(step.host, step.what, each) for step, each in self.seconds.items()]
+        left = [(step.host, step.what) for step in self.left]
+        kept = {"commit": self.commit, "runs": self.runs, "provisionings": self.provisionings}
+        part.write_text(json.dumps({**kept, "steps": steps, "left": left}, indent=1))
+        part.rename(self.file)
+
+    def delay(self, step: Step) -> float:
+        """Return how long after its beginning a step is cut off: in its middle, as the clean run knows it."""
+        return min(20.0, (self.seconds[step] or 0.0) / 2)
+
+    def chain(self, hosts: Hosts, records: Path) -> None:
+        """Provision bare hosts, and cut every run off at the first step that is still left.
+
+        What was in flight on the other hosts was cut off with it.
+        """
+        hosts.bare()
+        self.provisionings += 1
+        ways = (SESSIONS, CONTROLLER, POWER)
+        for number in range(1, 2 * len(self.seconds) + 2):
+            playbook = Playbook(hosts, records / f"{number:03d}")
+            hit = next(
+                (event for event in playbook.events() if event.begins and event.step in self.left), None
+            )
+            if hit is None:
+                playbook.end()
+                assert playbook.code == 0, playbook.tail()
+                converged(hosts, records)
+                return
+            until = time.monotonic() + self.delay(hit.step)
+            playbook.reach(lambda until=until: time.monotonic() >= until)
+            if playbook.runs:
+                how = ways[number % len(ways)]
+                playbook.watch.poll()
+                cut = {hit.step} | playbook.watch.in_flight()
+                cut_off(playbook, how, hit.step.host)
+                self.left -= cut
+                self.runs += 1
+                self.save()
+                print(f"{number:3d}. {len(self.left)} left after {hit.step}: {how}", flush=True)
+        pytest.fail(f"{len(self.left)} steps are left: {', '.join(map(str, self.left))}")
 
 
 @pytest.mark.skipif(not ALL, reason="for soak: every step of a provisioning, hours")
 def test_the_whole_crash_table(tmp_path: Path, records: Path, notes: Notes) -> None:
     """The table is made from the run logs of a clean run; runs are cut off at each of its steps on each host."""
-    control_planes, workers = map(int, os.environ.get("KUBEWRIGHT_CRASH_HOSTS", "3+2").split("+"))
+    size = os.environ.get("KUBEWRIGHT_CRASH_HOSTS", "3+2")
+    control_planes, workers = map(int, size.split("+"))
     hosts = Hosts(make_inventory(tmp_path / "inventory", control_planes, workers))
-    hosts.bare()
-    clean = Playbook(hosts, records / "clean")
-    clean.end()
-    assert clean.code == 0, clean.tail()
-    rows = {event.step for event in clean.watch.events if event.begins}
-    seconds = {event.step: event.seconds for event in clean.watch.events if not event.begins}
-    (records / "table.txt").write_text("".join(f"{row}\n" for row in sorted(map(str, rows))))
-    assert len(rows) > 50, "the run log does not name the steps"
-
-    left = set(rows)
-    runs = 0
+    file = ROOT / ".cache" / f"crash-table-{size}.json"
+    table = Table.load(file) if file.exists() else Table.of_a_clean_run(file, hosts, records)
     # A step that is over before the run is cut off does not come again in this provisioning: the next has it first.
-    for provisioning in range(1, 5):
-        runs += chain(hosts, records / f"chain-{provisioning}", rows, seconds, left)
-        if not left:
+    for number in range(1, 5):
+        table.chain(hosts, records / f"chain-{number}")
+        if not table.left:
             break
-    (records / "not-cut-off.txt").write_text("".join(f"{row}\n" for row in sorted(map(str, left))))
+    steps, left = len(table.seconds), len(table.left)
     notes.add(
-        f"crash table of site.yml on {control_planes} + {workers} hosts: {len(rows) - len(left)} of {len(rows)} steps "
-        f"cut off in {runs} runs over {provisioning} provisionings, each converged"
+        f"crash table of site.yml on {control_planes} + {workers} hosts (made at {table.commit}): {steps - left} of "
+        f"{steps} steps cut off in {table.runs} runs over {table.provisionings} provisionings; every one converged"
     )
-    assert not left, f"never cut off: {', '.join(sorted(map(str, left)))}"
+    assert not table.left, (
+        f"never cut off ({file} keeps the table): {', '.join(sorted(map(str, table.left)))}"
+    )
+    file.unlink()
