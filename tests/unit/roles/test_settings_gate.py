@@ -127,7 +127,7 @@ def test_only_a_run_that_reaches_for_all_control_planes_writes_what_the_cluster_
         {"ansible.builtin.fail": {"msg": "does not answer"}, "when": f"inventory_hostname in {dead}"},
         {
             "ansible.builtin.copy": {
-                "content": "{{ __kube_control_plane_writes_cluster }}",
+                "content": "{{ inventory_hostname == __kube_control_plane_writer }}",
                 "dest": str(tmp_path / "{{ inventory_hostname }}.answer"),
                 "mode": "0600",
             }
