@@ -180,7 +180,10 @@ def start(host: Host, image: str) -> None:
     """Start a node container."""
     flags = ["--name", host.container, "--hostname", host.rough.hostname or host.name, "--privileged"]
     flags += ["--cgroupns", "private", "--systemd", "always"]
-    flags += ["--network", f"{NETWORK}:ip={host.address},interface_name=eth0"]
+    # A machine keeps its hardware address when it boots again. With a new one the neighbours would go on sending to the
+    # old one until they give up on it, after ten seconds.
+    hardware = ":".join(["02", "42", *(f"{int(part):02x}" for part in host.address.split("."))])
+    flags += ["--network", f"{NETWORK}:ip={host.address},mac={hardware},interface_name=eth0"]
     if host.rough.second_network:
         flags += ["--network", f"{SECOND_NETWORK}:interface_name=eth1"]
     if host.rough.behind_proxy:

@@ -140,7 +140,7 @@ def test_a_nodes_container(monkeypatch: pytest.MonkeyPatch) -> None:
         "--name kubewright-cp1 --hostname cp1 --privileged",
         "--cgroupns private --systemd always",
         "--pids-limit -1",
-        f"--network {nodes.NETWORK}:ip=10.198.0.11,interface_name=eth0",
+        f"--network {nodes.NETWORK}:ip=10.198.0.11,mac=02:42:0a:c6:00:0b,interface_name=eth0",
         "--volume kubewright-cp1-containerd:/var/lib/containerd",
         "--volume kubewright-cp1-etcd:/var/lib/etcd",
         "--volume kubewright-cp1-kubelet:/var/lib/kubelet",
