@@ -44,6 +44,22 @@ class State:
         return not self.journal and not self.packages
 
 
+@dataclass(frozen=True)
+class Package:
+    """An installed package."""
+
+    version: str
+    held: bool
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Those of the packages asked for that are installed, and the paths whose mode outlasts an upgrade."""
+
+    installed: dict[str, Package]
+    mode_overrides: tuple[str, ...]
+
+
 def parse_status(text: str) -> list[str]:
     """Return the names of the packages in dpkg's status file that are not whole."""
     found = []
@@ -128,3 +144,19 @@ def _in_its_version(runner: Runner, name: str) -> str:
     """Name a package with the version that was being unpacked, so that apt brings no newer one."""
     shown = runner.run(["dpkg-query", "--show", "--showformat=${Version}", name], check=False, asks=True)
     return f"{name}={shown.stdout.strip()}" if shown.stdout.strip() else name
+
+
+def inventory(runner: Runner, folder: Path, ours: Iterable[str]) -> Inventory:
+    """Ask dpkg what is installed; there is nothing without it."""
+    if not folder.is_dir():
+        return Inventory({}, ())
+    # Both end with 1 where something is not known, or there is nothing to list.
+    columns = "${db:Status-Status} ${db:Status-Want} ${Package} ${Version}\\n"
+    query = ["dpkg-query", "--show", f"--showformat={columns}", *ours]
+    lines = [line.split() for line in runner.run(query, check=False, asks=True).stdout.splitlines()]
+    overrides = runner.run(["dpkg-statoverride", "--list"], check=False, asks=True).stdout.splitlines()
+    # A package that is not installed has no version, so its line has three words.
+    return Inventory(
+        {words[2]: Package(words[3], words[1] == "hold") for words in lines if words[0] == "installed"},
+        tuple(line.split()[-1] for line in overrides),
+    )

@@ -75,17 +75,27 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Folder:
+    """A folder that is there and has another mode or owner than it should."""
+
+    path: str
+    mode: int
+    before_mode: int
+    before_owner: Owner
+
+
+@dataclass(frozen=True)
 class Plan:
-    """`folders` are the missing parents, outermost first."""
+    """`folders` are the missing ones with their modes, outermost first; `corrected` those that are not as wanted."""
 
     owner: Owner
-    directory_mode: int
-    folders: tuple[str, ...]
+    folders: tuple[tuple[str, int], ...]
+    corrected: tuple[Folder, ...]
     steps: tuple[Step, ...]
 
     @property
     def changed_paths(self) -> list[str]:
-        return [step.wanted.path for step in self.steps]
+        return [folder.path for folder in self.corrected] + [step.wanted.path for step in self.steps]
 
 
 def parse_mode(text: str, where: str) -> int:
@@ -119,6 +129,20 @@ def parse_owner(user: str, group: str, *, may_be_missing: bool) -> Owner:
         number(user, "user", lambda name: pwd.getpwnam(name).pw_uid),
         number(group, "group", lambda name: grp.getgrnam(name).gr_gid),
     )
+
+
+def parse_folders(items: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Check the folders that the user gave; return their modes."""
+    folders: dict[str, int] = {}
+    for item in items:
+        path = item["path"]
+        if not path.startswith("/") or posixpath.normpath(path) != path or path == "/":
+            raise KubewrightError(
+                f"{path!r} is not the absolute path of a folder",
+                remedy="Give the whole path, without '..', doubled slashes or a slash at its end",
+            )
+        folders[path] = parse_mode(item["mode"], path)
+    return folders
 
 
 def parse_files(items: Sequence[Mapping[str, Any]]) -> list[Wanted]:
@@ -196,6 +220,20 @@ def observe(files: Iterable[Wanted]) -> tuple[dict[str, Found | None], list[str]
     return found, sorted(missing)
 
 
+def observe_folders(wanted: Mapping[str, int], owner: Owner) -> tuple[list[Folder], list[str]]:
+    """Return the folders that are there and not as wanted, and those that are missing, with their missing parents."""
+    wrong, missing = [], dict[str, None]()
+    for path, mode in wanted.items():
+        # A path below it stands for a file in it: the same parents have to be folders.
+        missing.update(dict.fromkeys(_missing_parents(posixpath.join(path, "file"))))
+        if path not in missing:
+            status = os.stat(path)
+            before = Owner(status.st_uid, status.st_gid)
+            if (stat.S_IMODE(status.st_mode), before) != (mode, owner):
+                wrong.append(Folder(path, mode, stat.S_IMODE(status.st_mode), before))
+    return wrong, sorted(missing)
+
+
 def _look(path: str) -> Found | None:
     try:
         # Neither following a link nor waiting for the other end of a pipe.
@@ -238,11 +276,14 @@ def _refusal(path: str, kind: str) -> KubewrightError:
 def plan(
     files: Iterable[Wanted],
     found: Mapping[str, Found | None],
-    missing: Sequence[str],
+    missing: Iterable[str],
     owner: Owner,
     directory_mode: int,
+    folder_modes: Mapping[str, int] | None = None,
+    corrected: Iterable[Folder] = (),
 ) -> Plan:
     """Compare content, mode and ownership; what is as it should be has no step."""
+    modes = folder_modes or {}
     steps = []
     for wanted in files:
         before = found[wanted.path]
@@ -253,14 +294,18 @@ def plan(
             attributes = before is None or (before.mode, before.owner) != (wanted.mode, owner)
         if write or attributes:
             steps.append(Step(wanted, before, write, attributes))
-    return Plan(owner, directory_mode, tuple(missing), tuple(steps))
+    folders = tuple((path, modes.get(path, directory_mode)) for path in sorted(set(missing)))
+    return Plan(owner, folders, tuple(corrected), tuple(steps))
 
 
 def apply(planned: Plan, place: Place) -> None:
     """Carry the plan out, in its order."""
-    for folder in planned.folders:
-        with _explained(folder), _run_log.step("write", folder):
-            _make_folder(folder, planned, place)
+    for path, mode in planned.folders:
+        with _explained(path), _run_log.step("write", path):
+            _make_folder(path, mode, planned.owner, place)
+    for folder in planned.corrected:
+        with _explained(folder.path), _run_log.step("write", folder.path):
+            _set_attributes(folder.path, folder.mode, planned.owner)
     for step in planned.steps:
         path = step.wanted.path
         with _explained(path), _run_log.step("write", path):
@@ -278,13 +323,13 @@ def _temporary(path: str) -> str:
     return os.path.join(folder, f"{TEMPORARY}{name}")
 
 
-def _make_folder(folder: str, planned: Plan, place: Place) -> None:
+def _make_folder(folder: str, mode: int, owner: Owner, place: Place) -> None:
     temporary = _temporary(folder)
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(temporary)
     os.mkdir(temporary, 0o700)
     try:
-        _set_attributes(temporary, planned.directory_mode, planned.owner)
+        _set_attributes(temporary, mode, owner)
         place(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -339,7 +384,15 @@ def _explained(path: str) -> Iterator[None]:
 
 def diff(planned: Plan) -> list[dict[str, str]]:
     """Content, and apart from it mode and ownership, before and after; secrets are not shown."""
-    entries = []
+    entries = [
+        {
+            "before_header": f"{folder.path} (attributes)",
+            "after_header": f"{folder.path} (attributes)",
+            "before": _attributes(folder.before_mode, folder.before_owner),
+            "after": _attributes(folder.mode, planned.owner),
+        }
+        for folder in planned.corrected
+    ]
     for step in planned.steps:
         path, before = step.wanted.path, step.before
         old = f"{path} (absent)" if before is None else path

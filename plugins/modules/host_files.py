@@ -68,6 +68,24 @@ options:
         type: str
         choices: [present, absent]
         default: present
+  folders:
+    description:
+      - Folders with the mode and the ownership that they have to have, whether they are there already or not.
+      - All other folders are made with O(directory_mode) where they are missing, and otherwise left alone.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description:
+          - The absolute path of the folder.
+        type: str
+        required: true
+      mode:
+        description:
+          - The mode of the folder, octal and in quotes.
+        type: str
+        default: '0755'
   obsolete:
     description:
       - Which files are removed when they are not in O(files). They are removed last.
@@ -100,7 +118,7 @@ options:
   directory_mode:
     description:
       - The mode, octal and in quotes, of the parent folders that are created because they are missing.
-      - Folders that exist are not changed.
+      - Folders that exist are not changed, unless they are in O(folders).
     type: str
     default: '0755'
 extends_documentation_fragment:
@@ -155,15 +173,16 @@ EXAMPLES = r"""
 RETURN = r"""
 changed_paths:
   description:
-    - The paths of the files that were written, changed in mode or ownership, or removed, or that would be in
-      check mode, in the order of O(files), then those of O(obsolete).
+    - The paths of the folders that were changed in mode or ownership, then of the files that were written, changed
+      in mode or ownership, or removed, or that would be in check mode, in the order of O(folders), O(files) and
+      O(obsolete).
   returned: success
   type: list
   elements: str
   sample: [/etc/sysctl.d/90-kubernetes.conf]
 created_folders:
   description:
-    - The parent folders that were created, or would be in check mode, outermost first.
+    - The folders that were created, or would be in check mode, outermost first.
   returned: success
   type: list
   elements: str
@@ -177,8 +196,10 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._host_files imp
     apply,
     diff,
     observe,
+    observe_folders,
     obsolete,
     parse_files,
+    parse_folders,
     parse_mode,
     parse_owner,
     plan,
@@ -191,9 +212,11 @@ FILE = {
     "mode": {"type": "str", "default": "0644"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
+FOLDER = {"path": {"type": "str", "required": True}, "mode": {"type": "str", "default": "0755"}}
 OBSOLETE = {"pattern": {"type": "str", "required": True}, "mark": {"type": "str", "default": ""}}
 ARGUMENTS = {
     "files": {"type": "list", "elements": "dict", "required": True, "options": FILE},
+    "folders": {"type": "list", "elements": "dict", "default": [], "options": FOLDER},
     "obsolete": {"type": "list", "elements": "dict", "default": [], "options": OBSOLETE},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
@@ -218,16 +241,18 @@ def main() -> None:
         directory_mode = parse_mode(options["directory_mode"], "directory_mode")
         files = parse_files(options["files"])
         files += obsolete(options["obsolete"], files)
+        folder_modes = parse_folders(options["folders"])
         found, missing = observe(files)
-        planned = plan(files, found, missing, owner, directory_mode)
+        corrected, without = observe_folders(folder_modes, owner)
+        planned = plan(files, found, [*missing, *without], owner, directory_mode, folder_modes, corrected)
         if not module.check_mode:
             apply(planned, place)
     except KubewrightError as error:
         module.fail_json(msg=str(error), invocation=invocation, **error.facts)
     module.exit_json(
-        changed=bool(planned.changed_paths),
+        changed=bool(planned.changed_paths or planned.folders),
         changed_paths=planned.changed_paths,
-        created_folders=list(planned.folders),
+        created_folders=[path for path, _mode in planned.folders],
         diff=diff(planned),
         invocation=invocation,
     )

@@ -64,12 +64,34 @@ packages:
   type: list
   elements: str
   sample: [kubelet]
+installed:
+  description:
+    - Those of O(packages) that are installed, by name. V({}) without C(dpkg).
+  returned: success
+  type: dict
+  contains:
+    version:
+      description: The version of the package, with its epoch and revision.
+      type: str
+    held:
+      description: Whether the package is held in this version.
+      type: bool
+  sample: {kubelet: {held: true, version: 1.36.3-1.1}}
+mode_overrides:
+  description:
+    - The files and folders of the host whose mode outlasts an upgrade of their package, as C(dpkg-statoverride)
+      lists them.
+  returned: success
+  type: list
+  elements: str
+  sample: [/usr/lib/systemd/system/kubelet.service]
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubewright.cluster.plugins.module_utils._dpkg import mend, settle
+from ansible_collections.kubewright.cluster.plugins.module_utils._dpkg import inventory, mend, settle
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
@@ -84,13 +106,20 @@ ARGUMENTS = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     ours, deadline = module.params["packages"], Deadline(module.params["timeout"])
+    runner = Runner(module.run_command, {"DEBIAN_FRONTEND": "noninteractive"})
     try:
         state = settle(FOLDER, ours, deadline)
         if not state.whole and not module.check_mode:
-            mend(Runner(module.run_command, {"DEBIAN_FRONTEND": "noninteractive"}), FOLDER, ours, deadline)
+            mend(runner, FOLDER, ours, deadline)
+        found = inventory(runner, FOLDER, ours)
     except KubewrightError as error:
         module.fail_json(msg=str(error), **error.facts)
-    module.exit_json(changed=not state.whole, packages=list(state.packages))
+    module.exit_json(
+        changed=not state.whole,
+        packages=list(state.packages),
+        installed={name: asdict(package) for name, package in found.installed.items()},
+        mode_overrides=list(found.mode_overrides),
+    )
 
 
 if __name__ == "__main__":

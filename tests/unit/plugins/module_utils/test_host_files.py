@@ -130,11 +130,40 @@ def test_missing_parents_are_created_and_existing_ones_kept(tmp_path: Path) -> N
         _host_files.apply(planned, os.replace)
     finally:
         os.umask(previous)
-    assert planned.folders == (str(tmp_path / "x"), str(tmp_path / "x/y"))
+    assert planned.folders == ((str(tmp_path / "x"), 0o751), (str(tmp_path / "x/y"), 0o751))
     assert [mode_of(tmp_path / name) for name in ("x", "x/y")] == [0o751, 0o751]
     assert mode_of(tmp_path) == 0o700
     assert (tmp_path / "x/y/a").read_text() == "one\n"
     assert make_plan(*files).folders == ()
+
+
+def test_folders_are_made_and_closed_even_where_they_are_there(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir(mode=0o755)
+    (tmp_path / "disk").chmod(0o755)
+
+    def close() -> Plan:
+        wanted = _host_files.parse_folders(
+            [{"path": str(tmp_path / name), "mode": "0700"} for name in ("disk", "new/log")]
+        )
+        wrong, missing = _host_files.observe_folders(wanted, OWN)
+        planned = _host_files.plan([], {}, missing, OWN, 0o751, wanted, wrong)
+        _host_files.apply(planned, os.replace)
+        return planned
+
+    planned = close()
+    assert planned.changed_paths == [str(tmp_path / "disk")]
+    assert planned.folders == ((str(tmp_path / "new"), 0o751), (str(tmp_path / "new/log"), 0o700))
+    assert [mode_of(tmp_path / name) for name in ("disk", "new", "new/log")] == [0o700, 0o751, 0o700]
+    [shown] = _host_files.diff(planned)
+    assert shown["before"].startswith("mode: 0755\n") and shown["after"].startswith("mode: 0700\n")
+    again = close()
+    assert again.changed_paths == [] and again.folders == ()
+
+
+@pytest.mark.parametrize("path", ["/", "relative", "/a/../b", "/a/"])
+def test_folders_are_absolute_paths(path: str) -> None:
+    with pytest.raises(KubewrightError, match="absolute path of a folder"):
+        _host_files.parse_folders([{"path": path, "mode": "0700"}])
 
 
 @pytest.mark.parametrize("state", ["present", "absent"])

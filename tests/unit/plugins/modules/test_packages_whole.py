@@ -39,9 +39,19 @@ def run(capsys: pytest.CaptureFixture[str], check: bool = False) -> dict[str, An
 def test_whole_packages_are_left_alone(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch, check: bool
 ) -> None:
-    monkeypatch.delattr(AnsibleModule, "run_command")
+    def asked(_module: AnsibleModule, argv: list[str], **_options: Any) -> tuple[int, str, str]:
+        said = {
+            "dpkg-query": "installed hold kubelet 1.36.3-1.1\nnot-installed unknown kubeadm \n",
+            "dpkg-statoverride": "root root 600 /usr/lib/systemd/system/kubelet.service\n",
+        }
+        return 1, said[argv[0]], "dpkg-query: no packages found matching kubectl"
+
+    monkeypatch.setattr(AnsibleModule, "run_command", asked)
     status(folder, "hold ok installed")
-    assert run(capsys, check)["changed"] is False
+    result = run(capsys, check)
+    assert result["changed"] is False
+    assert result["installed"] == {"kubelet": {"version": "1.36.3-1.1", "held": True}}
+    assert result["mode_overrides"] == ["/usr/lib/systemd/system/kubelet.service"]
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -50,6 +60,8 @@ def test_a_half_installed_package_is_mended(
 ) -> None:
     def dpkg(_module: AnsibleModule, argv: list[str], **options: Any) -> tuple[int, str, str]:
         assert options["environ_update"]["DEBIAN_FRONTEND"] == "noninteractive"
+        if argv[0] in ("dpkg-query", "dpkg-statoverride"):
+            return 0, "", ""
         assert not check
         status(folder, "install ok installed")
         return 0, "", ""
