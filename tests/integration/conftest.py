@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 from labtools import OUTPUT, Notes
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_connections() -> Iterator[None]:
+    """Use no connection that an earlier file left open: the host behind its address may have been made anew since.
+
+    Ansible keeps connections for two minutes, so a quick machine still has those that a slow one has closed.
+    """
+    # The path of a socket must be short.
+    folder = tempfile.mkdtemp(prefix="kubewright-", dir="/tmp")
+    os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = folder
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
