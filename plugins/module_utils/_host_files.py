@@ -131,16 +131,20 @@ def parse_owner(user: str, group: str, *, may_be_missing: bool) -> Owner:
     )
 
 
+def _check_path(path: str, kind: str) -> None:
+    if not path.startswith("/") or posixpath.normpath(path) != path or path == "/":
+        raise KubewrightError(
+            f"{path!r} is not the absolute path of a {kind}",
+            remedy="Give the whole path, without '..', doubled slashes or a slash at its end",
+        )
+
+
 def parse_folders(items: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Check the folders that the user gave; return their modes."""
     folders: dict[str, int] = {}
     for item in items:
         path = item["path"]
-        if not path.startswith("/") or posixpath.normpath(path) != path or path == "/":
-            raise KubewrightError(
-                f"{path!r} is not the absolute path of a folder",
-                remedy="Give the whole path, without '..', doubled slashes or a slash at its end",
-            )
+        _check_path(path, "folder")
         folders[path] = parse_mode(item["mode"], path)
     return folders
 
@@ -150,11 +154,7 @@ def parse_files(items: Sequence[Mapping[str, Any]]) -> list[Wanted]:
     files: dict[str, Wanted] = {}
     for item in items:
         path = item["path"]
-        if not path.startswith("/") or posixpath.normpath(path) != path or path == "/":
-            raise KubewrightError(
-                f"{path!r} is not the absolute path of a file",
-                remedy="Give the whole path, without '..', doubled slashes or a slash at its end",
-            )
+        _check_path(path, "file")
         if path in files:
             raise KubewrightError("A file is in the list twice", where=path, remedy="Remove one of the two")
         files[path] = Wanted(path, _parse_content(item), parse_mode(item["mode"], path))
@@ -216,7 +216,8 @@ def observe(files: Iterable[Wanted]) -> tuple[dict[str, Found | None], list[str]
         with _explained(wanted.path):
             found[wanted.path] = _look(wanted.path)
             if wanted.content is not None:
-                missing.update(dict.fromkeys(_missing_parents(wanted.path)))
+                why = f"{wanted.path} is to be in it"
+                missing.update(dict.fromkeys(_missing_folders(_parents(wanted.path), why)))
     return found, sorted(missing)
 
 
@@ -224,8 +225,8 @@ def observe_folders(wanted: Mapping[str, int], owner: Owner) -> tuple[list[Folde
     """Return the folders that are there and not as wanted, and those that are missing, with their missing parents."""
     wrong, missing = [], dict[str, None]()
     for path, mode in wanted.items():
-        # A path below it stands for a file in it: the same parents have to be folders.
-        missing.update(dict.fromkeys(_missing_parents(posixpath.join(path, "file"))))
+        why = f"{path} is to be a folder"
+        missing.update(dict.fromkeys(_missing_folders([*_parents(path), path], why)))
         if path not in missing:
             status = os.stat(path)
             before = Owner(status.st_uid, status.st_gid)
@@ -251,17 +252,16 @@ def _look(path: str) -> Found | None:
         return Found(stream.read(), stat.S_IMODE(status.st_mode), Owner(status.st_uid, status.st_gid))
 
 
-def _missing_parents(path: str) -> list[str]:
-    parents = _parents(path)
-    for parent in parents:
-        if os.path.lexists(parent) and not os.path.isdir(parent):
+def _missing_folders(folders: Sequence[str], why: str) -> list[str]:
+    for folder in folders:
+        if os.path.lexists(folder) and not os.path.isdir(folder):
             raise KubewrightError(
                 "A file, or a symbolic link that leads nowhere, is where a folder must be",
-                where=parent,
-                why=f"{path} is to be in it",
+                where=folder,
+                why=why,
                 remedy="Move it away",
             )
-    return [parent for parent in parents if not os.path.isdir(parent)]
+    return [folder for folder in folders if not os.path.isdir(folder)]
 
 
 def _refusal(path: str, kind: str) -> KubewrightError:
