@@ -23,7 +23,9 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._errors import 
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
-# Under /var/lib/dpkg. Whoever runs apt or dpkg holds it; the kernel gives it back when that process ends.
+FOLDER = Path("/var/lib/dpkg")
+
+# Under it. Whoever runs apt or dpkg holds it; the kernel gives it back when that process ends.
 LOCK = "lock-frontend"
 
 # dpkg(1), "Package states": those that a finished dpkg leaves no package in.
@@ -90,12 +92,24 @@ def observe(folder: Path, ours: Iterable[str]) -> State:
         text = (folder / "status").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return State(False, ())
+    half_done = parse_status(text)
+    in_the_way = half_done and not set(ours) <= installed(text) - set(half_done)
+    return State(_journal(folder), tuple(half_done) if in_the_way else ())
+
+
+def unfinished(folder: Path) -> bool:
+    """Tell whether dpkg left anything half done, whosever it is."""
+    try:
+        text = (folder / "status").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return False
+    return _journal(folder) or bool(parse_status(text))
+
+
+def _journal(folder: Path) -> bool:
     # dpkg(1) numbers the parts of its journal; a temporary file of its own is not one of them.
     updates = folder / "updates"
-    journal = updates.is_dir() and any(path.name.isdigit() for path in updates.iterdir())
-    unfinished = parse_status(text)
-    in_the_way = unfinished and not set(ours) <= installed(text) - set(unfinished)
-    return State(journal, tuple(unfinished) if in_the_way else ())
+    return updates.is_dir() and any(path.name.isdigit() for path in updates.iterdir())
 
 
 def settle(folder: Path, ours: Iterable[str], deadline: Deadline) -> State:

@@ -14,16 +14,18 @@ from __future__ import annotations
 import base64
 import binascii
 import ctypes
+import json
 import os
 import re
 import socket
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kubewright.cluster.plugins.module_utils import _dpkg as dpkg
 from ansible_collections.kubewright.cluster.plugins.module_utils import _half_done as half_done
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
@@ -64,6 +66,7 @@ _VERSION_COMMANDS = {
     "containerd": ["containerd", "--version"],
     "runc": ["runc", "--version"],
     "etcdctl": ["etcdctl", "version"],
+    "etcdutl": ["etcdutl", "version"],
 }
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+[^\s,]*)")
 _EMBEDDED = re.compile(r"^\s*client-certificate-data:\s*(\S+)", re.MULTILINE)
@@ -97,20 +100,29 @@ class EtcdAccess:
 
 
 def observe_host(
-    runner: Runner, now: datetime, *, root: str = "/", etcdctl: str = "etcdctl"
+    runner: Runner,
+    now: datetime,
+    *,
+    root: str = "/",
+    etcdctl: str = "etcdctl",
+    packages: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what the module cluster_info returns as ``host``."""
+    """Return what the module cluster_info returns as ``host``; *packages* are those that are looked up."""
     base = Path(root)
     state, evidence = kubeadm_state(base)
+    found = versions(runner, etcdctl)
     return {
         "hostname": socket.gethostname(),
         "system": system(base),
         "kubeadm": state,
         "interrupted": began.role if (began := half_done.read(base)) else None,
         "evidence": evidence,
-        "versions": versions(runner, etcdctl),
+        "versions": found,
+        "image_tags": image_tags(runner, found["kubeadm"]),
+        "packages": package_state(runner, _under(base, str(dpkg.FOLDER)), packages),
         "services": services(runner, ["kubelet", "containerd"]),
         "certificates": certificates(base, now),
+        "addresses": addresses(runner),
         "cgroup": cgroup(base),
         "swap_kib": swap_kib(base),
         "cpus": len(os.sched_getaffinity(0)),
@@ -236,6 +248,43 @@ def _version(runner: Runner, argv: list[str]) -> str | None:
     except CommandError:
         return None
     return match.group(1) if match else None
+
+
+def image_tags(runner: Runner, kubeadm: str | None) -> dict[str, str]:
+    """Return the tag of each image that kubeadm installs at its own version, by the last part of the image's name."""
+    if kubeadm is None:
+        return {}
+    # With the version named it asks no server for the newest one.
+    argv = ["kubeadm", "config", "images", "list", f"--kubernetes-version={kubeadm}"]
+    try:
+        lines = runner.run(argv, timeout=10, asks=True).stdout.split()
+    except CommandError:
+        return {}
+    return dict(line.rsplit("/", 1)[-1].split(":", 1) for line in lines if ":" in line)
+
+
+def package_state(runner: Runner, folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Return what dpkg says of packages, and whether it left anything half done; nothing is asked for no names."""
+    if not names:
+        return {"unfinished": dpkg.unfinished(folder), "installed": {}, "mode_overrides": []}
+    found = dpkg.inventory(runner, folder, names)
+    return {
+        "unfinished": dpkg.unfinished(folder),
+        "installed": {name: asdict(package) for name, package in found.installed.items()},
+        "mode_overrides": list(found.mode_overrides),
+    }
+
+
+def addresses(runner: Runner) -> dict[str, str]:
+    """Return the interface that holds each address of the host; nothing without iproute2."""
+    try:
+        output = runner.run(["ip", "-json", "address", "show"], timeout=10, asks=True).stdout
+        links = json.loads(output)
+    except (CommandError, ValueError):
+        return {}
+    return {
+        one["local"]: link["ifname"] for link in links for one in link.get("addr_info", []) if "local" in one
+    }
 
 
 def services(runner: Runner, names: list[str]) -> dict[str, dict[str, bool]]:

@@ -65,6 +65,12 @@ options:
         shorter time than these limits, as it is with a short C(--cluster-signing-duration).
     type: int
     default: 30
+  packages:
+    description:
+      - The names of the packages that RV(host.packages) tells of, on a host with C(dpkg).
+    type: list
+    elements: str
+    default: []
   etcdctl:
     description:
       - The path of C(etcdctl) on the host.
@@ -196,17 +202,41 @@ host:
       sample: [/etc/kubernetes/kubelet.conf, /var/lib/kubelet/config.yaml]
     versions:
       description:
-        - The versions of C(kubeadm), C(kubelet), C(kubectl), C(containerd), C(runc) and C(etcdctl), without a
-          leading C(v).
+        - The versions of C(kubeadm), C(kubelet), C(kubectl), C(containerd), C(runc), C(etcdctl) and C(etcdutl),
+          without a leading C(v).
         - A program that is not installed has V(null).
       type: dict
       sample:
         containerd: 2.1.5
         etcdctl: 3.6.10
+        etcdutl: 3.6.10
         kubeadm: 1.36.4
         kubectl: 1.36.4
         kubelet: 1.36.4
         runc: 1.3.3
+    packages:
+      description: What C(dpkg) says of the packages of O(packages).
+      type: dict
+      contains:
+        unfinished:
+          description: Whether any package of the host, these or others, is half installed.
+          type: bool
+          sample: false
+        installed:
+          description: Those that are installed, by name.
+          type: dict
+          sample: {kubelet: {held: true, version: 1.36.3-1.1}}
+        mode_overrides:
+          description: The files whose mode outlasts an upgrade of their package. Empty without O(packages).
+          type: list
+          elements: str
+          sample: [/usr/lib/systemd/system/kubelet.service]
+    image_tags:
+      description:
+        - The tags of the images that the installed C(kubeadm) names for its own version, by the last part of their
+          names. V({}) without it.
+      type: dict
+      sample: {etcd: 3.6.10-0, pause: 3.10.2}
     services:
       description: Whether the units of C(kubelet) and C(containerd) are active and enabled.
       type: dict
@@ -244,6 +274,10 @@ host:
           description: Why it could not be read.
           type: str
           sample: null
+    addresses:
+      description: The interface that holds each address of the host. V({}) without C(ip).
+      type: dict
+      sample: {127.0.0.1: lo, 192.0.2.11: eth0}
     cgroup:
       description: The version of the cgroup tree. A hybrid host is V(1).
       type: int
@@ -551,7 +585,9 @@ def observe(params: dict[str, Any], runner: Runner, now: datetime, root: str = "
     """Observe the parts that are asked for and judge them."""
     facts: dict[str, Any] = {}
     if "host" in params["gather"]:
-        facts["host"] = observe_host(runner, now, root=root, etcdctl=params["etcdctl"])
+        facts["host"] = observe_host(
+            runner, now, root=root, etcdctl=params["etcdctl"], packages=params["packages"]
+        )
     if "cluster" in params["gather"]:
         facts["cluster"] = observe_cluster(
             lambda: KubeApi.from_kubeconfig(
@@ -583,6 +619,7 @@ def main() -> None:
             "expected_nodes": {"type": "list", "elements": "str"},
             "expected_control_plane": {"type": "list", "elements": "str"},
             "certificate_warning_days": {"type": "int", "default": 30},
+            "packages": {"type": "list", "elements": "str", "default": []},
             "etcdctl": {"type": "path", "default": "/usr/local/bin/etcdctl"},
         },
         supports_check_mode=True,

@@ -88,15 +88,13 @@ mode_overrides:
 """
 
 from dataclasses import asdict
-from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubewright.cluster.plugins.module_utils._dpkg import inventory, mend, settle
+from ansible_collections.kubewright.cluster.plugins.module_utils._dpkg import FOLDER, inventory, mend, settle
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
-FOLDER = Path("/var/lib/dpkg")
 ARGUMENTS = {
     "packages": {"type": "list", "elements": "str", "required": True},
     "timeout": {"type": "int", "default": 600},

@@ -120,7 +120,18 @@ def test_only_a_run_that_reaches_for_all_control_planes_writes_what_the_cluster_
     tmp_path: Path, limit: str, dead: list[str], writer: list[str]
 ) -> None:
     names = ["cp1", "cp2", "cp3"]
-    hosts = {name: {"__kube_control_plane_plan": {"action": ""}} for name in names}
+    there = {"host": {"kubeadm": "control_plane", "interrupted": None}}
+    # cp1 is found to be one by kubeadm_node; the files of the others say so.
+    plan = {"cp1": {"action": ""}}
+    hosts = {
+        name: {
+            "__kube_control_plane_plan": plan.get(name, {"skipped": True}),
+            "__kube_host_seen": there
+            if name not in plan
+            else {"host": {"kubeadm": "none", "interrupted": None}},
+        }
+        for name in names
+    }
     inventory = {"control_plane": {"hosts": hosts}, "workers": {"hosts": {"worker1": {}}}}
     (tmp_path / "hosts.json").write_text(json.dumps(inventory))
     tasks = [

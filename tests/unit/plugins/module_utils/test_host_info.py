@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import json
 import os
 import struct
 from datetime import datetime, timezone
@@ -20,15 +21,18 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._host_info impo
     KUBELET_CONF,
     KUBELET_CONFIG,
     EtcdAccess,
+    addresses,
     certificates,
     cgroup,
     clock_synchronized,
     etcd_access,
     free_mib,
+    image_tags,
     in_container,
     kubeadm_state,
     memory_mib,
     observe_host,
+    package_state,
     services,
     swap_kib,
     system,
@@ -202,7 +206,7 @@ class FakeHost:
         self.runner = Runner(self, env={"PATH": str(folder)})
 
     def __call__(self, argv: list[str], **_: Any) -> tuple[int, str, str]:
-        argv = argv[3:]  # without timeout(1)
+        argv = argv[3:] if argv[0] == "timeout" else argv
         self.argv.append(argv)
         name = argv[0].rsplit("/", 1)[-1]
         return (0, self.outputs[name], "") if name in self.outputs else (127, "", "No such file")
@@ -217,6 +221,7 @@ def test_versions(tmp_path: Path) -> None:
         containerd="containerd github.com/containerd/containerd/v2 v2.1.5 fb4c30d4ede353165\n",
         runc="runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\n",
         etcdctl="etcdctl version: 3.6.10\nAPI version: 3.6\n",
+        etcdutl="etcdutl version: 3.6.9\nAPI version: 3.6\n",
     )
     assert versions(host.runner, str(tmp_path / "etcdctl")) == {
         "kubeadm": "1.36.4",
@@ -225,6 +230,7 @@ def test_versions(tmp_path: Path) -> None:
         "containerd": "2.1.5",
         "runc": "1.1.5+ds1",
         "etcdctl": "3.6.10",
+        "etcdutl": "3.6.9",
     }
 
 
@@ -233,6 +239,50 @@ def test_versions_of_what_is_missing_or_broken(tmp_path: Path) -> None:
     found = versions(host.runner, "/nowhere/etcdctl")
     assert found == {**dict.fromkeys(found), "kubelet": "1.36.4"}
     assert [argv[0] for argv in host.argv] == ["kubelet", "runc"]
+
+
+def test_image_tags(tmp_path: Path) -> None:
+    lines = "registry.k8s.io/coredns/coredns:v1.14.2\nregistry.k8s.io/pause:3.10.2\nregistry.k8s.io/etcd:3.6.8-0\n"
+    host = FakeHost(tmp_path, kubeadm=lines)
+    assert image_tags(host.runner, "1.36.3") == {"coredns": "v1.14.2", "pause": "3.10.2", "etcd": "3.6.8-0"}
+    # Without the version it would ask a server for the newest one.
+    assert host.argv == [["kubeadm", "config", "images", "list", "--kubernetes-version=1.36.3"]]
+    assert image_tags(host.runner, None) == image_tags(FakeHost(tmp_path / "none").runner, "1.36.3") == {}
+
+
+def test_addresses(tmp_path: Path) -> None:
+    links = [
+        {"ifname": "lo", "addr_info": [{"family": "inet", "local": "127.0.0.1"}]},
+        {"ifname": "eth0", "addr_info": [{"local": "192.0.2.11"}, {"local": "2001:db8::11"}, {}]},
+        {"ifname": "wg0"},
+    ]
+    found = {"127.0.0.1": "lo", "192.0.2.11": "eth0", "2001:db8::11": "eth0"}
+    assert addresses(FakeHost(tmp_path / "a", ip=json.dumps(links)).runner) == found
+    assert addresses(FakeHost(tmp_path / "b", ip="Object unknown").runner) == {}
+    assert addresses(FakeHost(tmp_path / "c").runner) == {}
+
+
+def test_packages(tmp_path: Path) -> None:
+    (tmp_path / "dpkg").mkdir()
+    (tmp_path / "dpkg" / "status").write_text("Package: vim\nStatus: install ok half-configured\n")
+    shown = {
+        "dpkg-query": "installed hold kubelet 1.36.3-1.1\nnot-installed unknown chrony\n",
+        "dpkg-statoverride": "root root 600 /some/file\n",
+    }
+    host = FakeHost(tmp_path / "bin", **shown)
+    assert package_state(host.runner, tmp_path / "dpkg", ["kubelet", "chrony"]) == {
+        "unfinished": True,
+        "installed": {"kubelet": {"version": "1.36.3-1.1", "held": True}},
+        "mode_overrides": ["/some/file"],
+    }
+    assert package_state(host.runner, tmp_path / "none", ["kubelet"])["installed"] == {}
+
+
+def test_nothing_is_asked_about_no_packages(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    empty = {"unfinished": False, "installed": {}, "mode_overrides": []}
+    assert package_state(host.runner, tmp_path, []) == empty
+    assert host.argv == []
 
 
 def test_services(tmp_path: Path) -> None:
@@ -262,7 +312,12 @@ def test_a_host_where_nothing_is_installed(tmp_path: Path) -> None:
         "kubeadm": "none",
         "interrupted": None,
         "evidence": [],
-        "versions": dict.fromkeys(["kubeadm", "kubelet", "kubectl", "containerd", "runc", "etcdctl"]),
+        "versions": dict.fromkeys(
+            ["kubeadm", "kubelet", "kubectl", "containerd", "runc", "etcdctl", "etcdutl"]
+        ),
+        "image_tags": {},
+        "packages": {"unfinished": False, "installed": {}, "mode_overrides": []},
+        "addresses": {},
         "services": {"kubelet": off, "containerd": off},
         "certificates": [],
         "cgroup": 1,
