@@ -6,6 +6,7 @@ callback that notes the start of each task. Hosts are looked into through /proc,
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from labtools import ROOT, Recap, kill_tree, recap, run
 from lab.nodes import NUMBER, PREFIX, STATE
 
 SESSION = "sshd-session"
+LOGS = "/var/log/kubewright"
 POLL = 0.005
 # Ansible's modules that can leave something behind. What the collection's modules do is in the run log.
 ACTIONS = (
@@ -119,6 +121,7 @@ class Hosts:
     def power_failure(self, host: str) -> None:
         """Take the power away and give it back; return when the host has booted."""
         run("podman", "kill", PREFIX + host, check=False)
+        run("podman", "wait", PREFIX + host)
         self._pids.pop(host, None)
         run("podman", "start", PREFIX + host)
         until = time.monotonic() + 60
@@ -177,19 +180,12 @@ class Watch:
     def __init__(self, hosts: Hosts, starts: Path) -> None:
         self._hosts = hosts
         self._starts = starts
-        self._offsets: dict[str, int] = {host: self._size(self._log(host)) for host in hosts.names}
+        self._offsets: dict[str, int] = {host: _size(self._log(host)) for host in hosts.names}
         self._read_of_starts = 0
         self.events: list[Event] = []
 
     def _log(self, host: str) -> Path:
-        return self._hosts.path(host, "/var/log/kubewright/steps.log")
-
-    @staticmethod
-    def _size(path: Path) -> int:
-        try:
-            return path.stat().st_size
-        except OSError:
-            return 0
+        return self._hosts.path(host, f"{LOGS}/steps.log")
 
     def poll(self) -> list[Event]:
         """Return what is new."""
@@ -237,21 +233,80 @@ def _logged(host: str, line: dict[str, object]) -> Event:
     return Event(step, line["state"] == "begin", moment, float(str(line.get("seconds", 0))))
 
 
+class Gates:
+    """Lets every host write its run log one line at a time, by holding the lock that each line is written under.
+
+    Many steps take less time than to see them and to kill. So whoever has logged that a step begins is stopped where it
+    would log that it has ended.
+    """
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+        self._held: dict[str, tuple[int, str]] = {}
+
+    def close(self) -> None:
+        """Hold the lock of every host that has a run log and is not being written to."""
+        for host in self._hosts.names:
+            if host not in self._held:
+                with suppress(OSError):
+                    self._held[host] = self._lock(host)
+
+    def _lock(self, host: str) -> tuple[int, str]:
+        folder = os.open(self._hosts.path(host, LOGS), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # "lock: 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF", as in /proc/locks.
+            info = Path(f"/proc/self/fdinfo/{folder}").read_text()
+            return folder, re.findall(r"FLOCK .* (\S+:\S+:\d+) ", info)[0]
+        except BaseException:
+            os.close(folder)
+            raise
+
+    def pass_one(self) -> None:
+        """Let one line be written on each host where somebody waits."""
+        self.close()
+        waiting = re.findall(r"-> FLOCK .* (\S+:\S+:\d+) ", Path("/proc/locks").read_text())
+        for host, (folder, identity) in self._held.items():
+            if identity not in waiting:
+                continue
+            log = self._hosts.path(host, f"{LOGS}/steps.log")
+            before, until = _size(log), time.monotonic() + 0.05
+            fcntl.flock(folder, fcntl.LOCK_UN)
+            while _size(log) == before and time.monotonic() < until:
+                pass
+            fcntl.flock(folder, fcntl.LOCK_EX)
+
+    def open(self) -> None:
+        """Let everybody go on."""
+        for folder, _identity in self._held.values():
+            os.close(folder)
+        self._held.clear()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 @dataclass
 class Playbook:
-    """A run of a playbook, in a process group of its own."""
+    """A run of a playbook, in a process group of its own. *gated*: its hosts log one line at a time."""
 
     hosts: Hosts
     folder: Path
     name: str = "site"
     options: tuple[str, ...] = ()
     begun: float = field(default_factory=time.monotonic)
+    gated: bool = False
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
         self.output = self.folder / "output.txt"
         starts = self.folder / "starts"
         self.watch = Watch(self.hosts, starts)
+        self.gates = Gates(self.hosts)
         environment = {
             "ANSIBLE_FORCE_COLOR": "0",
             "ANSIBLE_NOCOLOR": "1",
@@ -289,6 +344,8 @@ class Playbook:
         """Return what happens, as it happens, until the run has ended."""
         while self.runs:
             yield from self.watch.poll()
+            if self.gated:
+                self.gates.pass_one()
             time.sleep(POLL)
         yield from self.watch.poll()
 
@@ -309,6 +366,7 @@ class Playbook:
             self._process.wait(seconds)
         finally:
             self.kill()
+            self.gates.open()
         self.watch.poll()
         text = self.output.read_text()
         return Recap(recap(text), time.monotonic() - self.begun, text)
@@ -319,7 +377,7 @@ class Playbook:
         return self._process.returncode
 
     def kill(self) -> None:
-        """Kill the controller: ansible-playbook with its workers."""
+        """Kill the controller: ansible-playbook with its workers. What is gated stays where it is."""
         if self.runs:
             kill_tree(self._process.pid)
         self._process.wait(30)
@@ -339,10 +397,11 @@ def cut_off(playbook: Playbook, how: str, host: str) -> None:
     """End a run in one of three ways; *host* is the one that loses its power."""
     if how == POWER:
         # First the host, so that nothing more happens there.
-        run("podman", "kill", PREFIX + host)
+        os.kill(playbook.hosts.pid(host), signal.SIGKILL)
     playbook.kill()
     if how == SESSIONS:
         for name in playbook.hosts.names:
             playbook.hosts.end_sessions(name)
+    playbook.gates.open()
     if how == POWER:
         playbook.hosts.power_failure(host)
