@@ -27,7 +27,7 @@ ETCDCTL = (
     "etcdctl --cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt "
     "--key=/etc/kubernetes/pki/etcd/server.key --endpoints=https://127.0.0.1:2379"
 )
-# A module has many steps that take less, in seconds.
+# Seconds. A module has many steps that take less; where it went on, none of them would be left.
 QUICK = 0.1
 KUBECTL = "kubectl --kubeconfig=/etc/kubernetes/admin.conf"
 
@@ -206,11 +206,11 @@ class Table:
     def chain(self, hosts: Hosts, records: Path) -> None:
         """Provision bare hosts, and cut every run off at the first step that is still left.
 
-        What was in flight on the other hosts was cut off with it. Of the steps of one quick module, one is cut off
-        each time, unless the hosts go on: then they are all over.
+        What was in flight on the other hosts was cut off with it.
         """
         hosts.bare()
         self.provisionings += 1
+        ways = (SESSIONS, CONTROLLER, POWER)
         for number in range(1, 2 * len(self.seconds) + 2):
             playbook = Playbook(hosts, records / f"{number:03d}", gated=True)
             hit = next(
@@ -224,8 +224,7 @@ class Table:
             until = time.monotonic() + self.delay(hit.step)
             playbook.reach(lambda until=until: time.monotonic() >= until)
             if playbook.runs:
-                quick = self.delay(hit.step) < QUICK
-                how = (SESSIONS, SESSIONS if quick else CONTROLLER, POWER)[number % 3]
+                how = SESSIONS if self.delay(hit.step) < QUICK else ways[number % len(ways)]
                 playbook.watch.poll()
                 cut = {hit.step} | playbook.watch.in_flight()
                 cut_off(playbook, how, hit.step.host)
