@@ -64,6 +64,8 @@ _VERSION_COMMANDS = {
     "kubelet": ["kubelet", "--version"],
     "kubectl": ["kubectl", "version", "--client"],
     "containerd": ["containerd", "--version"],
+    "containerd-shim-runc-v2": ["containerd-shim-runc-v2", "-v"],
+    "ctr": ["ctr", "--version"],
     "runc": ["runc", "--version"],
     "etcdctl": ["etcdctl", "version"],
     "etcdutl": ["etcdutl", "version"],

@@ -202,12 +202,14 @@ host:
       sample: [/etc/kubernetes/kubelet.conf, /var/lib/kubelet/config.yaml]
     versions:
       description:
-        - The versions of C(kubeadm), C(kubelet), C(kubectl), C(containerd), C(runc), C(etcdctl) and C(etcdutl),
-          without a leading C(v).
+        - The versions of C(kubeadm), C(kubelet), C(kubectl), C(containerd), C(containerd-shim-runc-v2), C(ctr),
+          C(runc), C(etcdctl) and C(etcdutl), without a leading C(v).
         - A program that is not installed has V(null).
       type: dict
       sample:
         containerd: 2.1.5
+        containerd-shim-runc-v2: 2.1.5
+        ctr: 2.1.5
         etcdctl: 3.6.10
         etcdutl: 3.6.10
         kubeadm: 1.36.4

@@ -121,6 +121,7 @@ def converged(hosts: Hosts, folder: Path) -> None:
         for path in ("/var/lib/kubewright/kubeadm-began.json", "/etc/kubernetes/bootstrap-kubelet.conf"):
             assert not hosts.path(host, path).exists(), f"{host}:{path}"
         assert hosts.shell(host, "dpkg --audit") == ""
+        assert hosts.path(host, "/usr/local/bin/ctr").is_symlink(), f"{host}: links of containerd are missing"
 
 
 @pytest.fixture

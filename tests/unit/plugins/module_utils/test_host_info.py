@@ -219,6 +219,7 @@ def test_versions(tmp_path: Path) -> None:
         kubelet="Kubernetes v1.36.4\n",
         kubectl="Client Version: v1.36.3\nKustomize Version: v5.7.1\n",
         containerd="containerd github.com/containerd/containerd/v2 v2.1.5 fb4c30d4ede353165\n",
+        ctr="ctr github.com/containerd/containerd/v2 v2.1.5\n",
         runc="runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\n",
         etcdctl="etcdctl version: 3.6.10\nAPI version: 3.6\n",
         etcdutl="etcdutl version: 3.6.9\nAPI version: 3.6\n",
@@ -228,6 +229,8 @@ def test_versions(tmp_path: Path) -> None:
         "kubelet": "1.36.4",
         "kubectl": "1.36.3",
         "containerd": "2.1.5",
+        "containerd-shim-runc-v2": None,
+        "ctr": "2.1.5",
         "runc": "1.1.5+ds1",
         "etcdctl": "3.6.10",
         "etcdutl": "3.6.9",
@@ -313,7 +316,10 @@ def test_a_host_where_nothing_is_installed(tmp_path: Path) -> None:
         "interrupted": None,
         "evidence": [],
         "versions": dict.fromkeys(
-            ["kubeadm", "kubelet", "kubectl", "containerd", "runc", "etcdctl", "etcdutl"]
+            [
+                *("kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "runc"),
+                *("etcdctl", "etcdutl"),
+            ]
         ),
         "image_tags": {},
         "packages": {"unfinished": False, "installed": {}, "mode_overrides": []},
