@@ -24,7 +24,6 @@ from labtools import ROOT, Recap, kill_tree, recap, run
 from lab.nodes import NUMBER, PREFIX, STATE
 
 SESSION = "sshd-session"
-LOGS = "/var/log/kubewright"
 POLL = 0.005
 # Ansible's modules that can leave something behind. What the collection's modules do is in the run log.
 ACTIONS = (
@@ -114,6 +113,10 @@ class Hosts:
         """Return a path of the host as this machine sees it."""
         return Path(f"/proc/{self.pid(host)}/root{path}")
 
+    def run_log(self, host: str) -> Path:
+        """Return the file to which the host writes what it does; it may not be there yet."""
+        return self.path(host, "/var/log/kubewright/steps.log")
+
     def shell(self, host: str, script: str, check: bool = True) -> str:
         """Run a script on the host."""
         return run("podman", "exec", PREFIX + host, "sh", "-c", script, check=check)
@@ -180,18 +183,15 @@ class Watch:
     def __init__(self, hosts: Hosts, starts: Path) -> None:
         self._hosts = hosts
         self._starts = starts
-        self._offsets: dict[str, int] = {host: _size(self._log(host)) for host in hosts.names}
+        self._offsets: dict[str, int] = {host: _size(hosts.run_log(host)) for host in hosts.names}
         self._read_of_starts = 0
         self.events: list[Event] = []
-
-    def _log(self, host: str) -> Path:
-        return self._hosts.path(host, f"{LOGS}/steps.log")
 
     def poll(self) -> list[Event]:
         """Return what is new."""
         new: list[Event] = []
         for host in self._hosts.names:
-            text, self._offsets[host] = _read_lines(self._log(host), self._offsets[host])
+            text, self._offsets[host] = _read_lines(self._hosts.run_log(host), self._offsets[host])
             new += [_logged(host, json.loads(line)) for line in text]
         text, self._read_of_starts = _read_lines(self._starts, self._read_of_starts)
         for line in map(json.loads, text):
@@ -244,7 +244,7 @@ class Gates:
         self._hosts = hosts
         self._held: dict[str, tuple[int, str]] = {}
 
-    def close(self) -> None:
+    def _hold(self) -> None:
         """Hold the lock of every host that has a run log and is not being written to."""
         for host in self._hosts.names:
             if host not in self._held:
@@ -252,7 +252,7 @@ class Gates:
                     self._held[host] = self._lock(host)
 
     def _lock(self, host: str) -> tuple[int, str]:
-        folder = os.open(self._hosts.path(host, LOGS), os.O_RDONLY | os.O_CLOEXEC)
+        folder = os.open(self._hosts.run_log(host).parent, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # "lock: 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF", as in /proc/locks.
@@ -264,12 +264,12 @@ class Gates:
 
     def pass_one(self) -> None:
         """Let one line be written on each host where somebody waits."""
-        self.close()
+        self._hold()
         waiting = re.findall(r"-> FLOCK .* (\S+:\S+:\d+) ", Path("/proc/locks").read_text())
         for host, (folder, identity) in self._held.items():
             if identity not in waiting:
                 continue
-            log = self._hosts.path(host, f"{LOGS}/steps.log")
+            log = self._hosts.run_log(host)
             before, until = _size(log), time.monotonic() + 0.05
             fcntl.flock(folder, fcntl.LOCK_UN)
             while _size(log) == before and time.monotonic() < until:

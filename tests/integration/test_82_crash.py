@@ -222,10 +222,11 @@ class Table:
                 assert playbook.code == 0, playbook.tail()
                 converged(hosts, records)
                 return
-            until = time.monotonic() + self.delay(hit.step)
+            delay = self.delay(hit.step)
+            until = time.monotonic() + delay
             playbook.reach(lambda until=until: time.monotonic() >= until)
             if playbook.runs:
-                how = SESSIONS if self.delay(hit.step) < QUICK else ways[number % len(ways)]
+                how = SESSIONS if delay < QUICK else ways[number % len(ways)]
                 playbook.watch.poll()
                 cut = {hit.step} | playbook.watch.in_flight()
                 cut_off(playbook, how, hit.step.host)
