@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import measure, report
+from bench import etcd, measure, report
 from bench.measure import BenchError, Site
 from lab.shell import LabError, require_root, say
 
@@ -74,18 +74,24 @@ def settle(accepted: bool, cluster: bool = False) -> None:
 def main() -> int:
     """Measure, print the report and keep it."""
     parser = argparse.ArgumentParser(prog="bench/run", description="Side-by-side measurements in the lab.")
+    parser.add_argument(
+        "what", nargs="?", choices=["site", "etcd"], default="site", help="provisioning, or the etcd modules"
+    )
     parser.add_argument("--inventory", type=Path, default=ROOT / "inventories" / "lab")
     parser.add_argument(
         "--rounds", type=int, default=3, help="alternating rounds, of which the median counts"
     )
     parser.add_argument("--quick", action="store_true", help="one round, inventories of 5 and 500 hosts only")
     parser.add_argument("--accept-load", action="store_true", help="go on although the machine is busy")
+    parser.add_argument("--size", type=int, default=1024, help="MiB of the database, for etcd")
     parser.add_argument("--keep", action="store_true", help="leave the last cluster running")
     options = parser.parse_args()
     require_root()
     # `timeout` and CI systems stop a job with SIGTERM: what runs then is ended too.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     rounds = 1 if options.quick else options.rounds
+    if options.what == "etcd":
+        return of_etcd(rounds, options.size, options.accept_load)
     sizes = SIZES[::2] if options.quick else SIZES
     scratch = Path(tempfile.mkdtemp(prefix="kubewright-bench-"))
     try:
@@ -113,6 +119,31 @@ def main() -> int:
     (folder / f"{time.strftime('%Y-%m-%d-%H%M', time.gmtime())}.txt").write_text(written)
     print(f"\n{written}", end="")
     return 0 if all(aim.met for aim in report.aims(figures, workers)) else 1
+
+
+def of_etcd(rounds: int, size: int, accepted: bool) -> int:
+    """Measure the etcd modules, print the report and keep it."""
+    scratch = Path(tempfile.mkdtemp(prefix="kubewright-bench-"))
+    try:
+        load = refuse_busy(accepted)
+        settle(accepted)
+        head = [
+            f"Measured {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC at commit {commit()}",
+            f"Machine: {machine()}; load before: {load:.2f}" + (", accepted" if accepted else ""),
+            f"Rounds: {rounds}, alternating",
+        ]
+        figures = etcd.take(rounds, size, scratch)
+    except (BenchError, LabError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(scratch)
+    written = etcd.text(head, figures)
+    folder = ROOT / "bench" / "results"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{time.strftime('%Y-%m-%d-%H%M', time.gmtime())}-etcd.txt").write_text(written)
+    print(f"\n{written}", end="")
+    return 0 if all(aim.met for aim in etcd.aims(figures)) else 1
 
 
 def take(site: Site, rounds: int, sizes: tuple[int, ...], scratch: Path, accepted: bool) -> report.Figures:

@@ -23,7 +23,7 @@ from ansible_collections.kubewright.cluster.plugins.plugin_utils._values import 
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 CLUSTER = "kube_cluster_"
-PARTS = ("control_plane", "worker", "load_balancer")
+PARTS = ("control_plane", "worker", "etcd", "load_balancer")
 
 # Anything else is a secret that ansible-vault keeps.
 _PLAIN = (str, int, float, list, dict, type(None))

@@ -318,6 +318,11 @@ def _etcd_facts(etcd: Etcd | None, error: str | None) -> dict[str, Any]:
             {"id": member.id, "name": member.name, "alarm": alarm}
             for member in members
             for alarm in member.alarms
+        ]
+        + [
+            {"id": number, "name": "", "alarm": alarm}
+            for number, raised in (etcd.stale_alarms.items() if etcd else ())
+            for alarm in raised
         ],
         "error": error,
     }

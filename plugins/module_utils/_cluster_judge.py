@@ -188,6 +188,16 @@ def _etcd(cluster: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             _ETCD, "etcd has no leader", "etcd", "no member names one", "Look at the logs of its members"
         )
+    known = [member["id"] for member in etcd["members"]]
+    for alarm in etcd["alarms"]:
+        if alarm["id"] not in known:
+            yield Finding(
+                _ETCD,
+                f"A member that was removed has left the alarm {alarm['alarm']} in etcd",
+                "etcd",
+                f"no member has the id {alarm['id']}",
+                "Clear it: ansible HOST -b -m kubewright.cluster.etcd_member -a state=disarmed",
+            )
     for member in etcd["members"]:
         yield from _member(member)
     if etcd["voters"] % 2 == 0:

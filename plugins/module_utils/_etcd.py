@@ -11,9 +11,12 @@ PRIVATE to the collection: this interface can change in any release.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import http.client
 import json
+import os
+import select
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -83,11 +86,16 @@ class Quorum:
 
 @dataclass(frozen=True)
 class Etcd:
-    """An etcd cluster as it was observed. ``leader`` is a member id, or None without a leader."""
+    """An etcd cluster as it was observed. ``leader`` is a member id, or None without a leader.
+
+    ``stale_alarms`` are of ids that no member has: etcd keeps the alarms of members that were removed, and NOSPACE goes
+    on refusing every write (etcd 14379, 14849).
+    """
 
     members: list[Member]
     quorum: Quorum
     leader: str | None
+    stale_alarms: dict[str, list[str]] = field(default_factory=dict)
 
 
 def quorum(members: Iterable[Member]) -> Quorum:
@@ -183,7 +191,9 @@ def combine(
         raised = alarms.get(member.id, [])
         error = _why_unhealthy(member, status, leader, health, raised)
         judged.append(replace(member, alarms=raised, healthy=error is None, error=error))
-    return Etcd(judged, quorum(judged), leader)
+    known = {member.id for member in members}
+    stale = {number: raised for number, raised in alarms.items() if number not in known}
+    return Etcd(judged, quorum(judged), leader, stale)
 
 
 def _leader(statuses: list[Status]) -> str | None:
@@ -229,6 +239,9 @@ class EtcdCtl:
     ) -> None:
         self._runner = runner
         self._tls = (cacert, cert, key)
+        for name in [one for one in os.environ if one.startswith("ETCDCTL_")]:
+            # What administrators set for themselves; etcdctl refuses an option that is given in both ways.
+            del os.environ[name]
         self._connection = [f"--cacert={cacert}", f"--cert={cert}", f"--key={key}"]
         self.endpoints = endpoints
         self.binary = binary
@@ -329,7 +342,8 @@ class EtcdCtl:
 def trouble(url: str, tls: tuple[str, str, str], timeout: float = 2) -> str:
     """Return why no call gets through to an endpoint, empty when the connection is fine.
 
-    With TLS 1.3 a server refuses the client's certificate only after the handshake, so that something is asked.
+    With TLS 1.3 a server refuses the client's certificate only after the handshake has ended for the client. Who asks
+    at once finds the connection reset while its request is on the way, and the reason is lost: so it listens first.
     """
     parts = urlsplit(url)
     cacert, cert, key = tls
@@ -342,6 +356,8 @@ def trouble(url: str, tls: tuple[str, str, str], timeout: float = 2) -> str:
             parts.hostname or "", parts.port or 2379, timeout=timeout, context=context
         )
         try:
+            connection.connect()
+            _listen(connection.sock, timeout)
             connection.request("GET", "/version")
             connection.getresponse()
         finally:
@@ -353,3 +369,15 @@ def trouble(url: str, tls: tuple[str, str, str], timeout: float = 2) -> str:
             return f"refuses the client certificate {cert}: {(error.reason or '').replace('_', ' ').lower()}"
         return f"cannot be reached: {error}"
     return ""
+
+
+def _listen(connection: ssl.SSLSocket, timeout: float) -> None:
+    """Wait for the server's first words after the handshake: a refusal, which is raised, or a session ticket.
+
+    A server that sends neither is asked when half the time is over.
+    """
+    with contextlib.suppress(ssl.SSLWantReadError):
+        if select.select([connection], [], [], timeout / 2)[0]:
+            connection.setblocking(False)
+            connection.recv(1)
+    connection.settimeout(timeout)

@@ -21,6 +21,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils import _quorum
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import Etcd, EtcdCtl, Member
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Completed
 
 STATES = ("learner", "voter", "absent", "leader", "follower", "defragmented", "disarmed")
 
@@ -142,6 +143,7 @@ def _plan_learner(wanted: Wanted, etcd: Etcd) -> Plan:
         )
         steps.append(Step("remove", old.id, old.name, ",".join(old.peer_urls)))
         members = [member for member in members if member.id != old.id]
+        steps += _clearance(members, etcd, bool(old.alarms))
     _quorum.require(_quorum.may_announce(members), f"{wanted.peer_url} cannot be added", etcd)
     steps.append(Step("add", "", wanted.name, wanted.peer_url))
     new = Member("", "", [wanted.peer_url], [], is_learner=True, error="it has never started")
@@ -153,7 +155,7 @@ def _plan_voter(wanted: Wanted, etcd: Etcd) -> Plan:
     if member is None:
         raise KubewrightError(
             f"No member has the peer URL {wanted.peer_url}",
-            remedy="Announce it with state learner, start it, and then ask for state voter. Members:\n"
+            remedy="Announce it with state=learner, start it, and then ask for state=voter. Members:\n"
             + _quorum.table(etcd.members),
         )
     steps: list[Step] = []
@@ -175,10 +177,17 @@ def _plan_voter(wanted: Wanted, etcd: Etcd) -> Plan:
 def _plan_absent(wanted: Wanted, etcd: Etcd) -> Plan:
     member = find(etcd.members, wanted.peer_url)
     if member is None:
-        return Plan(after=tuple(etcd.members))
+        return Plan(tuple(_clearance(etcd.members, etcd)), tuple(etcd.members))
     steps = _removal(etcd.members, member, etcd)
     rest = [one for one in etcd.members if one.id != member.id]
     return Plan(tuple(steps), _led_by(rest, steps[0].member) if member.is_leader else tuple(rest))
+
+
+def _clearance(members: Iterable[Member], etcd: Etcd, more: bool = False) -> list[Step]:
+    """Disarm the alarms that belong to no member; etcdctl disarms all or none, so not where a member has one."""
+    if (etcd.stale_alarms or more) and not any(one.alarms for one in members):
+        return [Step("disarm")]
+    return []
 
 
 def _led_by(members: Iterable[Member], leader: str) -> tuple[Member, ...]:
@@ -192,7 +201,7 @@ def _removal(members: list[Member], member: Member, etcd: Etcd) -> list[Step]:
         heir = _heir(members, member)
         steps.append(Step("move_leader", heir.id, heir.name, ",".join(heir.peer_urls)))
     steps.append(Step("remove", member.id, member.name, ",".join(member.peer_urls)))
-    return steps
+    return steps + _clearance([one for one in members if one.id != member.id], etcd, bool(member.alarms))
 
 
 def _heir(members: Iterable[Member], leaving: Member) -> Member:
@@ -286,7 +295,7 @@ def _without_nospace(members: Iterable[Member], wanted: Wanted) -> list[Member]:
     ]
 
 
-def _plan_disarmed(wanted: Wanted, etcd: Etcd) -> Plan:
+def _refuse_corrupt(etcd: Etcd) -> None:
     corrupt = [one for one in etcd.members if "CORRUPT" in one.alarms]
     if corrupt:
         raise KubewrightError(
@@ -294,8 +303,12 @@ def _plan_disarmed(wanted: Wanted, etcd: Etcd) -> Plan:
             remedy="Replace that member: remove it, empty its data folder, and add it again. Members:\n"
             + _quorum.table(etcd.members),
         )
+
+
+def _plan_disarmed(wanted: Wanted, etcd: Etcd) -> Plan:
+    _refuse_corrupt(etcd)
     if not any("NOSPACE" in one.alarms for one in etcd.members):
-        return Plan(after=tuple(etcd.members))
+        return Plan(tuple(_clearance(etcd.members, etcd)), tuple(etcd.members))
     answering = [one for one in etcd.members if one.revision is not None and not one.is_learner]
     steps = [Step("compact"), *_defragmentations(answering, wanted, etcd), Step("disarm")]
     return Plan(tuple(steps), tuple(replace(one, alarms=[]) for one in etcd.members))
@@ -340,10 +353,7 @@ class Operator:
             done = voices.run(*words, check=False)
             if find(voices.members(), step.peer_url):
                 return True
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise KubewrightError(
-                f"{step.peer_url} was not added", why=said[-1] if said else "", transient=True
-            )
+            raise _declined(f"{step.peer_url} was not added", done)
 
         wait_for(added, self._deadline, what=f"{step.peer_url} in the member list", interval=0.5)
 
@@ -359,7 +369,11 @@ class Operator:
                 return True
             if not member.healthy:
                 raise KubewrightError(
-                    f"The learner {step.peer_url} is not healthy", why=member.error or "", transient=True
+                    f"The learner {step.peer_url} is not healthy",
+                    why=member.error or "",
+                    remedy="Start its process. If it shall never come, remove it: "
+                    + _quorum.command("absent", member),
+                    transient=True,
                 )
             _quorum.require(
                 _quorum.may_promote(now.members, member), f"{_label(member)} cannot be promoted", now
@@ -369,11 +383,7 @@ class Operator:
             )
             if done.rc and _NOT_IN_SYNC not in done.stderr + done.stdout:
                 # One that was promoted meanwhile is seen by the next look (kubeadm 3152).
-                raise KubewrightError(
-                    f"The learner {step.peer_url} was not promoted",
-                    why=(done.stderr or done.stdout).strip().splitlines()[-1],
-                    transient=True,
-                )
+                raise _declined(f"The learner {step.peer_url} was not promoted", done)
             return False
 
         wait_for(promoted, self._deadline, what=f"{step.peer_url} to catch up and vote", interval=0.5)
@@ -394,10 +404,7 @@ class Operator:
             # What counts is the list, read with quorum: a removal that was cut off may have been done.
             if find(others.members(), member.id) is None:
                 return True
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise KubewrightError(
-                f"{_label(member)} is still a member", why=said[-1] if said else "", transient=True
-            )
+            raise _declined(f"{_label(member)} is still a member", done)
 
         wait_for(gone, self._deadline, what=f"{_label(member)} to be gone from the member list", interval=0.5)
 
@@ -455,7 +462,8 @@ class Operator:
         wait_for(back, self._deadline, what=f"{_label(member)} to be healthy after its defragmentation")
 
     def _disarm(self, _step: Step, etcd: Etcd) -> None:
-        for member in etcd.members:
+        _refuse_corrupt(etcd)
+        for member in etcd.members if any(one.alarms for one in etcd.members) else []:
             quota = self._wanted.quota or member.quota or DEFAULT_QUOTA
             if member.db_size and member.db_size >= ROOM * quota:
                 raise KubewrightError(
@@ -466,12 +474,20 @@ class Operator:
         self._client.run("alarm", "disarm", endpoints=self._voices(etcd))
 
 
+def _declined(what: str, done: Completed) -> KubewrightError:
+    """Return the error for a change that etcd did not make; a missing permission does not come with time."""
+    said = (done.stderr or done.stdout).strip().splitlines()
+    why = said[-1] if said else ""
+    return KubewrightError(what, why=why, transient="permission denied" not in why)
+
+
 def returned(etcd: Etcd) -> dict[str, Any]:
     """The members and the quorum as modules return them."""
     return {
         "members": [asdict(member) for member in etcd.members],
         "quorum": asdict(etcd.quorum),
         "leader": etcd.leader,
+        "stale_alarms": [{"id": number, "alarms": raised} for number, raised in etcd.stale_alarms.items()],
     }
 
 
@@ -486,9 +502,13 @@ def diff(planned: Plan, before: Etcd, after: Iterable[Member]) -> dict[str, str]
                 for number in (member.db_size - member.db_size_in_use, member.db_size)
             )
             free.append(f"{step.peer_url} {unused} MiB of {size} MiB unused")
+    stale = "".join(
+        f"{number} (no member) {','.join(raised)}\n" for number, raised in sorted(before.stale_alarms.items())
+    )
+    cleared = any(step.action == "disarm" for step in planned.steps)
     return {
-        "before": _shown(before.members) + "".join(f"{row}\n" for row in free),
-        "after": _shown(after),
+        "before": _shown(before.members) + stale + "".join(f"{row}\n" for row in free),
+        "after": _shown(after) + ("" if cleared else stale),
     }
 
 

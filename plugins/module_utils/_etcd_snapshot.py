@@ -14,13 +14,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import glob
+import io
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Callable
 
+from ansible_collections.kubewright.cluster.plugins.module_utils._background import Background, background
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import is_full, make_folder, sync
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import Etcd, EtcdCtl, Member
@@ -30,7 +32,8 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files
     RECORD,
     SAVING,
     Snapshot,
-    inspect,
+    Summing,
+    examine,
     name_at,
     saved_time,
     snapshots,
@@ -41,6 +44,8 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files
 
 # Free space that has to remain on the disk of the snapshots, as a factor of the database's size.
 SPARE = 1.2
+# Seconds between two looks at what etcdctl has written.
+_POLL = 0.02
 
 
 @dataclass(frozen=True)
@@ -97,19 +102,34 @@ def plan(wanted: Wanted, etcd: Callable[[], Etcd], now: float) -> Plan:
     return Plan(member, newest if enough else None, tuple(one for one in prune if one.path))
 
 
-def check_room(folder: str, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold."""
+def needed_room(member: Member) -> int:
+    """How many bytes a snapshot of a member may take."""
+    return int((member.db_size or 0) * SPARE)
+
+
+def leftovers(folder: str) -> list[str]:
+    """What killed runs left in a folder of snapshots."""
+    return glob.glob(os.path.join(glob.escape(folder), f"{SAVING}*"))
+
+
+def check_room(folder: str, needed: int, removed: Iterable[str] = ()) -> None:
+    """Refuse to begin what the disk cannot hold; *removed* are leftovers that go before anything comes."""
     place = folder
     while not os.path.isdir(place):
         place = os.path.dirname(place)
     status = os.statvfs(place)
-    free = status.f_bavail * status.f_frsize
+    free = status.f_bavail * status.f_frsize + sum(map(_taken, removed))
     if free < needed:
         raise KubewrightError(
             f"{free // 1048576} MiB are free, and {needed // 1048576 + 1} MiB are needed",
             where=folder,
             remedy="Free some space there, keep fewer snapshots, or choose another folder",
         )
+
+
+def _taken(path: str) -> int:
+    names = [os.path.join(folder, name) for folder, _folders, names in os.walk(path) for name in names]
+    return sum(os.lstat(name).st_blocks * 512 for name in names)
 
 
 @contextlib.contextmanager
@@ -128,80 +148,143 @@ def alone(folder: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def making(folder: str, name: str, needed: int) -> Iterator[str]:
+    """Lend a hidden folder to make the snapshot *name* in; what killed runs left is removed before."""
+    try:
+        if not os.path.isdir(folder):
+            make_folder(os.path.dirname(folder))
+            os.mkdir(folder, 0o700)
+        with alone(folder):
+            for leftover in leftovers(folder):
+                shutil.rmtree(leftover)
+            check_room(folder, needed)
+            if os.path.lexists(os.path.join(folder, name)):
+                raise KubewrightError(
+                    "There is a snapshot of this very second",
+                    where=os.path.join(folder, name),
+                    remedy="Run again",
+                )
+            work = os.path.join(folder, f"{SAVING}{name}")
+            os.mkdir(work, 0o700)
+            try:
+                yield work
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise KubewrightError(
+            "The snapshot cannot be saved",
+            where=str(error.filename or folder),
+            why=error.strerror or str(error),
+            remedy="Free some space there" if is_full(error) else "",
+        ) from error
+
+
+def publish(snapshot: Snapshot, path: str) -> None:
+    """Give the verified file at *path* its record and the name that the snapshot has."""
+    write_record(snapshot, path + RECORD)
+    # The record first: a snapshot that has its name has its record.
+    os.rename(path + RECORD, snapshot.path + RECORD)
+    os.rename(path, snapshot.path)
+    sync(os.path.dirname(snapshot.path))
+
+
 class Saver:
     """Saves, verifies and prunes, within one deadline."""
 
-    def __init__(self, client: EtcdCtl, runner: Runner, etcdutl: str, deadline: Deadline) -> None:
+    def __init__(self, client: EtcdCtl, runner: Runner, deadline: Deadline) -> None:
         self._client = client
         self._runner = runner
-        self._etcdutl = etcdutl
         self._deadline = deadline
 
-    def save(self, wanted: Wanted, member: Member, now: Callable[[], float] = time.time) -> Snapshot:
+    def save(self, wanted: Wanted, member: Member, clock: Callable[[], float] = time.time) -> Snapshot:
         """Return the new, verified snapshot of a member."""
-        check_room(wanted.folder, int((member.db_size or 0) * SPARE))
-        try:
-            if not os.path.isdir(wanted.folder):
-                make_folder(os.path.dirname(wanted.folder))
-                os.mkdir(wanted.folder, 0o700)
-            with alone(wanted.folder):
-                for leftover in glob.glob(os.path.join(glob.escape(wanted.folder), f"{SAVING}*")):
-                    shutil.rmtree(leftover)
-                return self._save(wanted, member, now())
-        except OSError as error:
-            raise KubewrightError(
-                "The snapshot cannot be saved",
-                where=str(error.filename or wanted.folder),
-                why=error.strerror or str(error),
-                remedy="Free some space there" if is_full(error) else "",
-            ) from error
-
-    def _save(self, wanted: Wanted, member: Member, now: float) -> Snapshot:
+        now = clock()
         name = name_at(wanted.prefix, now)
-        final = os.path.join(wanted.folder, name)
-        if os.path.lexists(final):
-            raise KubewrightError("There is a snapshot of this very second", where=final, remedy="Run again")
-        work = os.path.join(wanted.folder, f"{SAVING}{name}")
-        os.mkdir(work, 0o700)
-        try:
+        with making(wanted.folder, name, needed_room(member)) as work:
             path = os.path.join(work, name)
-            self._fetch(member, path)
-            os.chmod(path, 0o600)
-            sync(path)
-            found = inspect(path, self._runner, self._etcdutl, max(1.0, self._deadline.remaining()))
+            found = self._fetch(member, path)
             self._check_age(found, member)
             snapshot = replace(
                 found,
-                path=final,
+                path=os.path.join(wanted.folder, name),
                 etcd_version=member.version or "",
                 cluster_id=self._client.cluster_id(member.client_urls),
                 member=member.name,
                 saved_at=timestamp(now),
             )
-            write_record(snapshot, path + RECORD)
-            # The record first: a snapshot that has its name has its record.
-            os.rename(path + RECORD, final + RECORD)
-            os.rename(path, final)
-            sync(wanted.folder)
+            publish(snapshot, path)
             return snapshot
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
 
-    def _fetch(self, member: Member, path: str) -> None:
-        """etcdctl has no limit of time of its own for this, and takes exactly one endpoint."""
+    def _fetch(self, member: Member, path: str) -> Snapshot:
+        """Save and verify at the same time: what etcdctl writes is summed up as it comes.
+
+        etcdctl has no limit of time of its own for this, and takes exactly one endpoint.
+        """
         limit = max(1.0, self._deadline.remaining())
         argv = self._client.argv(
             "snapshot", "save", path, command_timeout=limit, endpoints=member.client_urls[:1]
         )
-        try:
-            self._runner.run(argv, timeout=limit)
-        except CommandError as error:
-            error.where = member.client_urls[0]
-            if "no space left" in error.stderr:
-                error.remedy = (
-                    "Free some space in the folder of the snapshots; nothing of this one was left there"
-                )
-            raise
+        with background(argv, env=self._environment) as etcdctl, contextlib.ExitStack() as stack:
+            stream = self._opened(etcdctl, path)
+            if stream is not None:
+                stack.enter_context(stream)
+                summing = self._summed(etcdctl, stream)
+                # Meanwhile etcdctl makes the file durable, and renames it.
+                found = examine(path, summing.result(path), stream) if summing.whole else None
+            etcdctl.wait(max(1.0, self._deadline.remaining()))
+            if etcdctl.rc != 0 or stream is None:
+                raise self._not_saved(argv, etcdctl, member)
+            os.fchmod(stream.fileno(), 0o600)
+            os.fsync(stream.fileno())
+            # It is not read again soon, and what etcd keeps in memory is worth more.
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            return found or examine(path, summing.result(path))
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        # Go collects its garbage later the more memory there is.
+        return {**self._runner.environment, "GOMEMLIMIT": "12MiB"}
+
+    def _opened(self, etcdctl: Background, path: str) -> io.FileIO | None:
+        """Open the file as soon as etcdctl has made it; None where it ended without one."""
+        while True:
+            ended = etcdctl.rc is not None
+            for name in (f"{path}.part", path):
+                with contextlib.suppress(FileNotFoundError):
+                    return open(name, "rb", buffering=0)
+            if ended or self._deadline.expired:
+                return None
+            self._deadline.sleep(_POLL)
+
+    def _summed(self, etcdctl: Background, stream: io.FileIO) -> Summing:
+        """Sum up until everything is there, or etcdctl has ended, or the time is over."""
+        summing = Summing(stream)
+        while True:
+            ended = etcdctl.rc is not None
+            if summing.read_on():
+                continue
+            if ended or summing.whole or self._deadline.expired:
+                return summing
+            self._deadline.sleep(_POLL)
+
+    def _not_saved(self, argv: list[str], etcdctl: Background, member: Member) -> CommandError:
+        said, rc = etcdctl.said(), etcdctl.rc
+        late = rc is None
+        return CommandError(
+            f"etcdctl did not save in {self._deadline.seconds:g} seconds"
+            if late
+            else "etcdctl saved no snapshot",
+            cmd=argv,
+            rc=-1 if rc is None else rc,
+            stderr=said,
+            where=member.client_urls[0],
+            why=said.splitlines()[-1] if said else "",
+            remedy="Free some space in the folder of the snapshots; nothing of this one was left there"
+            if "no space left" in said
+            else "",
+            transient=late,
+        )
 
     @staticmethod
     def _check_age(found: Snapshot, member: Member) -> None:

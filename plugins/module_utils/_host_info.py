@@ -39,6 +39,8 @@ ETCD_MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 KUBELET_SERVER = "/var/lib/kubelet/pki/kubelet-server-current.pem"
+# A restore that has not ended: a host with it is never one on which a new cluster may be started.
+RESTORE_PLAN = "/var/lib/kubewright/restore/plan.json"
 
 # What kubeadm writes first, as patterns below the root.
 _KUBEADM_FILES = (
@@ -69,6 +71,7 @@ _VERSION_COMMANDS = {
     "runc": ["runc", "--version"],
     "etcdctl": ["etcdctl", "version"],
     "etcdutl": ["etcdutl", "version"],
+    "etcd": ["etcd", "--version"],
 }
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+[^\s,]*)")
 _EMBEDDED = re.compile(r"^\s*client-certificate-data:\s*(\S+)", re.MULTILINE)
@@ -176,7 +179,7 @@ def kubeadm_state(root: Path) -> tuple[str, list[str]]:
     Elsewhere certificates alone say nothing: a site may have put its own authority there for kubeadm to use.
     """
     paths = [KUBELET_CONF, ADMIN_CONF, APISERVER_MANIFEST, ETCD_MANIFEST, KUBELET_CONFIG, KUBELET_CLIENT]
-    found = [path for path in [*paths, BOOTSTRAP_CONF] if _under(root, path).exists()]
+    found = [path for path in [*paths, BOOTSTRAP_CONF, RESTORE_PLAN] if _under(root, path).exists()]
     if half_done.read(root):
         more = (f"/{path.relative_to(root)}" for glob in _KUBEADM_FILES for path in sorted(root.glob(glob)))
         found += [path for path in more if path not in found]
@@ -324,7 +327,8 @@ def _certificate_texts(root: Path) -> Iterator[tuple[str, bytes]]:
                 yield path, base64.b64decode(data.strip("\"'"))
             except binascii.Error:
                 yield path, b""
-    files = [f"/{file.relative_to(root)}" for file in sorted((folder / "pki").glob("**/*.crt"))]
+    found = [*sorted((folder / "pki").glob("**/*.crt")), *sorted(_under(root, "/etc/etcd/pki").glob("*.crt"))]
+    files = [f"/{file.relative_to(root)}" for file in found]
     for path in [*files, KUBELET_CLIENT, KUBELET_SERVER]:
         if _under(root, path).exists():
             yield path, _text(root, path).encode()

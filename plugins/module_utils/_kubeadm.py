@@ -31,6 +31,11 @@ _KUBECONFIGS = (ADMIN_KUBECONFIG, "/etc/kubernetes/super-admin.conf")
 # kubeadm lets everybody read them, and keeps the mode of a file that it writes again.
 _KUBELET_FILES = ("config.yaml", "instance-config.yaml", "kubeadm-flags.env")
 
+# Only an external etcd has such settings. kubeadm stores nothing for a missing file, and writes nothing for what
+# was not stored (getDataFromDisk and DownloadCerts in cmd/kubeadm/app/phases/copycerts/copycerts.go).
+_CLIENT_PAIR = re.compile(r"^([ ]+(?:certFile|keyFile):[ ]*)\S+$", re.M)
+_NOWHERE = "/var/lib/kubewright/no-such-file"
+
 _PHASE = re.compile(r"^\[([a-z][a-z-]+)\]", re.M)
 
 
@@ -119,14 +124,22 @@ class Kubeadm:
 
         The Secret lives two hours (kubeadm's own limit, kubernetes/kubeadm issues 2386 and 1510), so every
         late join makes a new one. The cluster's own configuration goes along: kubeadm would take its defaults
-        for a stacked etcd otherwise.
+        for a stacked etcd otherwise. The pair by which this API server is a client of an external etcd stays here:
+        every control plane has one of its own.
         """
         key = secrets.token_hex(32)
         head = f"apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\ncertificateKey: {key}\n"
         argv = [self._binary, "init", "phase", "upload-certs", "--upload-certs", "--config=/dev/stdin"]
         argv.append("--skip-certificate-key-print")
-        self._runner.run(argv, stdin=f"{head}---\n{cluster_configuration}", timeout=60, secret=True)
+        self._runner.run(
+            argv, stdin=f"{head}---\n{_without_pair(cluster_configuration)}", timeout=60, secret=True
+        )
         return key
+
+
+def _without_pair(cluster_configuration: str) -> str:
+    """Name files that are not there as the client's pair of an external etcd: kubeadm uploads nothing for them."""
+    return _CLIENT_PAIR.sub(rf"\g<1>{_NOWHERE}", cluster_configuration)
 
 
 def failure(output: str) -> str:

@@ -40,7 +40,8 @@ _MADE_BY = {"seed": "control_plane"}
 class Host:
     """What the host's own files say. ``state`` and ``evidence`` are those of `kubeadm_state`.
 
-    ``valuables`` are the files that a reset would delete and nothing brings back.
+    ``valuables`` are the files that a reset would delete and nothing brings back. ``external_store`` is true where an
+    API server of this host may have stored something in an etcd of its own.
     """
 
     state: str
@@ -50,6 +51,7 @@ class Host:
     name: str = ""
     address: str = ""
     valuables: Sequence[str] = ()
+    external_store: bool = False
 
     @property
     def half_done(self) -> bool:
@@ -140,7 +142,7 @@ def plan_node(wanted: str, host: Host, cluster: Cluster | None) -> NodePlan:
 
 def _plan_seed(host: Host) -> NodePlan:
     if host.began and host.began.role == "seed":
-        if host.etcd_data or host.began.own_authorities:
+        if host.etcd_data or host.external_store or host.began.own_authorities:
             return NodePlan(
                 "init", "kubeadm init was interrupted; its phases are run again", skip=("preflight",)
             )
@@ -166,7 +168,7 @@ def _plan_unfinished_seed(host: Host, cluster: Cluster | None) -> NodePlan:
     """Tell whether the cluster that answers is the one that this host was starting."""
     if cluster:
         _refuse_moved(host, cluster)
-    if cluster is None or cluster.member or (cluster.node and host.registered):
+    if cluster is None or cluster.member or host.external_store or (cluster.node and host.registered):
         return _plan_seed(host)
     _need_members(host, cluster)
     return _join_again(

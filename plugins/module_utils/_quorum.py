@@ -72,7 +72,8 @@ def may_announce(members: Iterable[Member]) -> Verdict:
         return Verdict(True, counted)
     return Verdict(
         False,
-        f"{counted}, the new one counted as unhealthy until it votes. Remove {_names(unhealthy)} first",
+        f"{counted}, the new one counted as unhealthy until it votes. Remove {_names(unhealthy)} first: "
+        + "; ".join(command("absent", one) for one in unhealthy),
         "ANNOUNCED_COUNTS_AS_UNHEALTHY",
     )
 
@@ -191,10 +192,20 @@ def _learner(members: list[Member]) -> Member | None:
 
 
 def _another_learner(learner: Member) -> Verdict:
+    let_vote = "" if learner.name else "start its process, and then "
     return Verdict(
         False,
-        f"{_names([learner])} is still a learner. Start it and promote it, or remove it, first",
+        f"{_names([learner])} is still a learner" + ("" if learner.name else " that has never started") + ". "
+        f"If it shall vote, {let_vote}promote it first: {command('voter', learner)}\n"
+        f"Otherwise remove it first: {command('absent', learner)}\n",
         "ONE_LEARNER_AT_A_TIME",
+    )
+
+
+def command(state: str, member: Member) -> str:
+    """Return what a person can type to bring a member into a state; HOST is any host that has etcd's certificates."""
+    return (
+        f"ansible HOST -b -m kubewright.cluster.etcd_member -a 'state={state} peer_url={member.peer_urls[0]}'"
     )
 
 

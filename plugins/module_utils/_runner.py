@@ -120,6 +120,11 @@ class Runner:
             )
         return Completed(rc, stdout, stderr)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what programs get, for one that is not run by this class."""
+        return {**os.environ, **self._env}
+
     def find(self, program: str) -> str | None:
         """Return the path of *program* as it would be started, None when it is not installed."""
         return shutil.which(program, path=self._env["PATH"])

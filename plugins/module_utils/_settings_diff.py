@@ -51,8 +51,8 @@ FIXED_ARGUMENTS = {
         "Services keep their addresses, so a range is added with a ServiceCIDR object. Set the variable back",
     ),
     ("kube-apiserver", "--etcd-servers"): (
-        "kube_control_plane_etcd_extra_args",
-        "The API server would leave its data behind. Set the variable back",
+        "the etcd group",
+        "The API server would leave its data behind. Keep one member at least of those that it knows in the group",
     ),
     ("kube-apiserver", "--etcd-prefix"): (
         "kube_control_plane_api_server_extra_args",
@@ -200,6 +200,8 @@ def refuse_fixed(component: str, changes: Iterable[Change]) -> None:
         argument = (component, flag)
         default = _DEFAULTS.get(argument)
         before, after = change.before or default, change.after or default
+        if argument == ("kube-apiserver", "--etcd-servers") and _same_etcd(before, after):
+            continue
         if argument in FIXED_ARGUMENTS and before not in (None, after, _GIVEN_UP.get(argument)):
             variable, remedy = FIXED_ARGUMENTS[argument]
             raise KubewrightError(
@@ -208,6 +210,12 @@ def refuse_fixed(component: str, changes: Iterable[Change]) -> None:
                 why=f"it is {_shown(before)} on this host and is to be {_shown(after)}",
                 remedy=f"{remedy}. No component of this host was changed",
             )
+
+
+def _same_etcd(before: Any, after: Any) -> bool:
+    """Tell whether two lists of endpoints have one in common: then they are those of one etcd that grew or shrank."""
+    old, new = ({one for one in str(value or "").split(",") if one} for value in (before, after))
+    return bool(old & new)
 
 
 def api_server_names(cluster: Mapping[str, Any], node_name: str, address: str) -> set[str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import calendar
 import hashlib
+import io
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_database import Database
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import NOT_STARTED, Runner
 
 SAVING = ".saving-"
@@ -40,6 +42,8 @@ class Snapshot:
     """A verified snapshot. Sizes are in bytes, `saved_at` is in UTC.
 
     `sha256` is that of the whole file, so that any tool can compare a copy; `hash` is etcd's own of the content.
+    One that was rescued says from which state of a data folder, and whether anybody had written to that since it was
+    restored; None for data that no restore made.
     """
 
     path: str
@@ -53,6 +57,8 @@ class Snapshot:
     cluster_id: str = ""
     member: str = ""
     saved_at: str = ""
+    rescued_from: str = ""
+    written_since_restore: bool | None = None
 
 
 def name_at(prefix: str, now: float) -> str:
@@ -75,51 +81,98 @@ def check_sum(path: str) -> str:
 
     Memory does not grow with the file.
     """
-    size = _size(path)
-    if size < _PAGE + _SUM or size % _PAGE != _SUM:
-        raise _damaged(
-            path, f"{size} bytes are no database with a sum at its end: it is cut off, or no snapshot"
-        )
-    content, whole = hashlib.sha256(), hashlib.sha256()
+    _size(path)
     with open(path, "rb", buffering=0) as stream:
-        rest = size - _SUM
-        buffer = memoryview(bytearray(_BLOCK))
-        while rest:
-            count = stream.readinto(buffer[: min(rest, _BLOCK)])
-            if not count:
-                raise _damaged(path, "it became shorter while it was read")
-            content.update(buffer[:count])
-            whole.update(buffer[:count])
-            rest -= count
-        expected = stream.read(_SUM)
-    if content.digest() != expected:
-        raise _damaged(path, "its content does not match the sum at its end")
-    whole.update(expected)
-    return whole.hexdigest()
+        summing = Summing(stream)
+        while summing.read_on():
+            pass
+        return summing.result(path)
+
+
+class Summing:
+    """Sums a snapshot up, also while it is still being written: `read_on` takes what has come since."""
+
+    def __init__(self, stream: io.RawIOBase | io.FileIO) -> None:
+        self._stream = stream
+        self._content = hashlib.sha256()
+        self._buffer = bytearray(_BLOCK + _SUM)
+        # The last bytes that were read may be the sum, which is no part of the content.
+        self._kept = 0
+        self.size = 0
+
+    def read_on(self) -> int:
+        """Read a block; return how many bytes there were, 0 at the end of the file as it is now."""
+        view = memoryview(self._buffer)
+        count = self._stream.readinto(view[self._kept : self._kept + _BLOCK]) or 0
+        there = self._kept + count
+        content = max(0, there - _SUM)
+        self._content.update(view[:content])
+        self._kept = there - content
+        self._buffer[: self._kept] = self._buffer[content:there]
+        self.size += count
+        return count
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether what was read ends with the sum of what comes before it."""
+        return (
+            self.size >= _PAGE + _SUM
+            and self.size % _PAGE == _SUM
+            and self._content.digest() == self._buffer[: self._kept]
+        )
+
+    def result(self, path: str) -> str:
+        """Return the SHA-256 of everything, or say what is wrong with it."""
+        if self.size < _PAGE + _SUM or self.size % _PAGE != _SUM:
+            raise _damaged(
+                path,
+                f"{self.size} bytes are no database with a sum at its end: it is cut off, or no snapshot",
+            )
+        if not self.whole:
+            raise _damaged(path, "its content does not match the sum at its end")
+        everything = self._content.copy()
+        everything.update(self._buffer[: self._kept])
+        return everything.hexdigest()
+
+
+def examine(path: str, sha256: str = "", stream: io.FileIO | None = None) -> Snapshot:
+    """Verify a snapshot: the sum, unless *sha256* says that this was done, and every page of its database.
+
+    *stream* is the open file where it has another name just now. Memory does not grow with the file.
+    """
+    opened = f"/proc/self/fd/{stream.fileno()}" if stream else path
+    sha256 = sha256 or check_sum(opened)
+    try:
+        with Database(opened) as database:
+            content = database.check()
+    except KubewrightError as error:
+        raise _damaged(path, error.why) from error
+    return Snapshot(
+        path=path,
+        size=_size(opened),
+        sha256=sha256,
+        revision=content.revision,
+        total_keys=content.total_keys,
+        storage_version=content.storage_version,
+    )
 
 
 def inspect(path: str, runner: Runner, etcdutl: str, timeout: float) -> Snapshot:
-    """Verify a snapshot completely: the sum, and every page of the database, by etcdutl."""
-    sha256 = check_sum(path)
+    """Verify a snapshot, and let etcd's own tool read all of it as well; only that tells etcd's own hash."""
+    found = examine(path)
     argv = [etcdutl, "snapshot", "status", path, "--write-out=json"]
     try:
         status = runner.json(argv, timeout=timeout)
-        return Snapshot(
-            path=path,
-            size=_size(path),
-            sha256=sha256,
-            hash=format(int(status["hash"]), "x"),
-            revision=int(status["revision"]),
-            total_keys=int(status["totalKey"]),
-            # etcd 3.5 knows no storage version.
-            storage_version=status.get("version") or "",
-        )
-    except (CommandError, KeyError, ValueError) as error:
+        revision, content = int(status["revision"]), format(int(status["hash"]), "x")
+    except (CommandError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, CommandError) and error.rc == NOT_STARTED:
             raise
         raise _damaged(
             path, f"etcdutl cannot read its database: {getattr(error, 'why', '') or error}"
         ) from error
+    if revision != found.revision:
+        raise _damaged(path, f"etcdutl finds revision {revision} in it, and its pages have {found.revision}")
+    return replace(found, hash=content)
 
 
 def _size(path: str) -> int:

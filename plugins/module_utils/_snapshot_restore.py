@@ -5,21 +5,14 @@
 
 PRIVATE to the collection: this interface can change in any release.
 
-    DATA/member                          what etcd uses
-    DATA/member/kubewright-restore.json  what it was restored from; it gets its name together with the folder
-    DATA/.restoring                      a restore that is under way, or that was killed
-    DATA/before-restore-TIME/member      what was there before; never deleted
-
-All of it is inside the data folder, because that often is a disk of its own, whose mount point cannot be renamed.
-The revision is bumped and the last one marked as compacted, so that whoever watches gets an error and lists again
-instead of trusting a cache from before (etcd 16028, 14303, Kubernetes 118501).
+Everything is inside the data folder (see _data_folder), because that often is a disk of its own, whose mount point
+cannot be renamed. The revision is bumped and the last one marked as compacted, so that whoever watches gets an error
+and lists again instead of trusting a cache from before (etcd 16028, 14303, Kubernetes 118501).
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import re
@@ -27,20 +20,23 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.kubewright.cluster.plugins.module_utils._data_folder import (
+    ASIDE,
+    MARKER,
+    MEMBER,
+    WORK,
+    DataFolder,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import is_full, sync
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files import Snapshot, timestamp
 
-MARKER = "kubewright-restore.json"
-WORK = ".restoring"
-ASIDE = "before-restore-"
-# What a data folder may hold without being somebody else's: a new file system brings lost+found.
-_KNOWN = re.compile(rf"(member|lost\+found|{re.escape(WORK)}|{ASIDE}\d{{8}}T\d{{6}}Z)$")
-
 # At 1,500 writes a second a week passes before revisions of the old history could come again; the figure is that of
 # etcd's recovery guide.
 BUMP = 1_000_000_000
+
+_LOG_SEGMENTS = 2 * 64 << 20
 
 
 @dataclass(frozen=True)
@@ -59,17 +55,7 @@ class Wanted:
     @property
     def folder(self) -> str:
         """The folder that etcd uses."""
-        return os.path.join(self.data_dir, "member")
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is in the data folder. `marker` is empty for data that no restore made."""
-
-    has_data: bool
-    marker: dict[str, Any]
-    foreign: tuple[str, ...]
-    in_use: bool
+        return os.path.join(self.data_dir, MEMBER)
 
 
 @dataclass(frozen=True)
@@ -105,51 +91,6 @@ def check_options(wanted: Wanted) -> None:
         )
 
 
-def observe(wanted: Wanted) -> Found:
-    """Look at the data folder."""
-    try:
-        names = os.listdir(wanted.data_dir)
-    except FileNotFoundError:
-        names = []
-    except OSError as error:
-        raise KubewrightError(
-            "The data folder cannot be read", where=wanted.data_dir, why=error.strerror or ""
-        ) from error
-    has_data = os.path.isdir(wanted.folder) and bool(os.listdir(wanted.folder))
-    return Found(
-        has_data=has_data,
-        marker=_read_marker(wanted.folder),
-        foreign=tuple(sorted(name for name in names if not _KNOWN.match(name))),
-        in_use=_is_locked(os.path.join(wanted.folder, "snap", "db")),
-    )
-
-
-def _read_marker(folder: str) -> dict[str, Any]:
-    try:
-        with open(os.path.join(folder, MARKER), encoding="utf-8") as stream:
-            content = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _is_locked(database: str) -> bool:
-    """bbolt holds a lock on its file as long as a process has it open for writing."""
-    try:
-        descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return True
-        raise
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def marker(wanted: Wanted, snapshot: Snapshot) -> dict[str, Any]:
     """What says that this very restore was done. The same snapshot with another token is another cluster."""
     return {
@@ -161,7 +102,12 @@ def marker(wanted: Wanted, snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def plan(wanted: Wanted, found: Found, snapshot: Snapshot, etcd_version: str) -> Plan:
+def needed_room(snapshot: Snapshot) -> int:
+    """The database, as much again for what the bump rewrites, and two segments of the log, which etcd lays down."""
+    return 2 * snapshot.size + _LOG_SEGMENTS
+
+
+def plan(wanted: Wanted, found: DataFolder, snapshot: Snapshot, etcd_version: str) -> Plan:
     """Say what to do, or refuse; nothing is touched before all of this is known."""
     if wanted.sha256 and wanted.sha256 != snapshot.sha256:
         raise KubewrightError(
@@ -170,7 +116,7 @@ def plan(wanted: Wanted, found: Found, snapshot: Snapshot, etcd_version: str) ->
             why=f"its SHA-256 is {snapshot.sha256}, and {wanted.sha256} is wanted",
             remedy="Copy the file again",
         )
-    if found.marker == marker(wanted, snapshot):
+    if found.restored == marker(wanted, snapshot):
         return Plan(False, False)
     _check_version(wanted, snapshot, etcd_version)
     if found.foreign:
@@ -194,8 +140,8 @@ def plan(wanted: Wanted, found: Found, snapshot: Snapshot, etcd_version: str) ->
 
 def _check_version(wanted: Wanted, snapshot: Snapshot, etcd_version: str) -> None:
     """etcd reads what older versions wrote, never what a newer minor wrote."""
-    wrote = _minor(snapshot.storage_version or snapshot.etcd_version)
-    reads = _minor(etcd_version)
+    wrote = minor(snapshot.storage_version or snapshot.etcd_version)
+    reads = minor(etcd_version)
     if wrote and reads and wrote > reads:
         raise KubewrightError(
             f"etcd {wrote[0]}.{wrote[1]} wrote the snapshot, and etcdutl here is {etcd_version}",
@@ -204,7 +150,8 @@ def _check_version(wanted: Wanted, snapshot: Snapshot, etcd_version: str) -> Non
         )
 
 
-def _minor(version: str) -> tuple[int, int] | None:
+def minor(version: str) -> tuple[int, int] | None:
+    """Return the first two numbers of a version, None for what is none."""
     match = re.match(r"(\d+)\.(\d+)", version)
     return (int(match[1]), int(match[2])) if match else None
 
@@ -231,17 +178,16 @@ class Restorer:
             os.makedirs(wanted.data_dir, mode=0o700, exist_ok=True)
             shutil.rmtree(work, ignore_errors=True)
             self._restore(wanted, work)
-            with open(os.path.join(work, "member", MARKER), "w", encoding="utf-8") as stream:
+            with open(os.path.join(work, MEMBER, MARKER), "w", encoding="utf-8") as stream:
                 json.dump(marker(wanted, snapshot), stream)
             _sync_tree(work)
             aside = ""
             if planned.aside:
-                aside = os.path.join(wanted.data_dir, f"{ASIDE}{timestamp(now)}")
-                os.mkdir(aside, 0o700)
-                os.rename(wanted.folder, os.path.join(aside, "member"))
+                aside = _take_aside(wanted.data_dir, now)
+                os.rename(wanted.folder, os.path.join(aside, MEMBER))
             elif os.path.isdir(wanted.folder):
                 os.rmdir(wanted.folder)
-            os.rename(os.path.join(work, "member"), wanted.folder)
+            os.rename(os.path.join(work, MEMBER), wanted.folder)
             os.chmod(wanted.data_dir, 0o700)
             sync(wanted.data_dir)
             with contextlib.suppress(OSError):
@@ -271,6 +217,17 @@ class Restorer:
             if "no space left" in error.stderr:
                 error.remedy = "Free some space there; the data from before is whole"
             raise
+
+
+def _take_aside(data_dir: str, now: float) -> str:
+    """Return an empty folder for the old data, named after the time; one that a killed run had made will do."""
+    while True:
+        aside = os.path.join(data_dir, f"{ASIDE}{timestamp(now)}")
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(aside, 0o700)
+        if not os.listdir(aside):
+            return aside
+        now += 1
 
 
 def _sync_tree(folder: str) -> None:

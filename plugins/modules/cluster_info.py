@@ -203,13 +203,14 @@ host:
     versions:
       description:
         - The versions of C(kubeadm), C(kubelet), C(kubectl), C(containerd), C(containerd-shim-runc-v2), C(ctr),
-          C(runc), C(etcdctl) and C(etcdutl), without a leading C(v).
+          C(runc), C(etcdctl), C(etcdutl) and C(etcd), without a leading C(v).
         - A program that is not installed has V(null).
       type: dict
       sample:
         containerd: 2.1.5
         containerd-shim-runc-v2: 2.1.5
         ctr: 2.1.5
+        etcd: 3.6.10
         etcdctl: 3.6.10
         etcdutl: 3.6.10
         kubeadm: 1.36.4
@@ -495,7 +496,8 @@ cluster:
           type: str
           sample: 8e9e05c52164694d
         alarms:
-          description: The alarms, each with C(id) and C(name) of the member and C(alarm).
+          description:
+            - The alarms, each with C(id) and C(name) of the member and C(alarm). Those of removed members have no name.
           type: list
           elements: dict
           sample: []

@@ -22,12 +22,15 @@ options:
         (with C(--initial-cluster-state=existing)). A member that votes already satisfies it.
       - V(voter) waits until an announced and started learner has caught up, and lets it vote.
       - V(absent) takes the leadership from the member if it has it, removes the member through another one, and waits
-        until it is gone from the list. Its data folder has to be emptied before it can ever be added again.
+        until it is gone from the list. Its data folder has to be emptied before it can ever be added again. Alarms
+        that etcd keeps of it, or of members that were removed before, are disarmed, because NOSPACE goes on refusing
+        every write; not while a member has an alarm of its own, which V(disarmed) is for.
       - V(leader) gives the leadership to the member, V(follower) takes it away.
       - V(defragmented) gives free space inside the files back, followers first and the leader last, one at a time. A
         member answers nothing while it does that.
       - V(disarmed) ends the alarm NOSPACE - compacts the history, defragments every member, and disarms the alarm when
-        there is room again. Nothing is done without an alarm. An alarm CORRUPT is refused.
+        there is room again. An alarm that belongs to no member is only disarmed. Nothing is done without an alarm. An
+        alarm CORRUPT is refused.
     type: str
     choices: [learner, voter, absent, leader, follower, defragmented, disarmed]
     required: true
@@ -163,6 +166,11 @@ quorum:
   description: The votes afterwards, as M(kubewright.cluster.etcd_member_info) returns them.
   returned: success
   type: dict
+stale_alarms:
+  description: The alarms that belong to no member afterwards, as M(kubewright.cluster.etcd_member_info) returns them.
+  returned: success
+  type: list
+  elements: dict
 leader:
   description: The id of the leader afterwards.
   returned: success

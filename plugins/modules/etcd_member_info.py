@@ -138,6 +138,23 @@ leader:
   returned: success
   type: str
   sample: 8e9e05c52164694d
+stale_alarms:
+  description:
+    - The alarms that belong to no member, because etcd keeps those of members that were removed. NOSPACE goes on
+      refusing every write. M(kubewright.cluster.etcd_member) clears them, with V(disarmed) and with V(absent).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The id of the member that is gone.
+      type: str
+      sample: 8e9e05c52164694d
+    alarms:
+      description: Its alarms.
+      type: list
+      elements: str
+      sample: [NOSPACE]
 table:
   description: The members as lines of a table, for people.
   returned: success

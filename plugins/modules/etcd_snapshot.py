@@ -2,13 +2,13 @@
 # Copyright (c) 2026 kubewright.cluster contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Save, prune and restore snapshots of etcd."""
+"""Save, prune, rescue and restore snapshots of etcd."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot
-short_description: Save, prune and restore snapshots of etcd
+short_description: Save, prune, rescue and restore snapshots of etcd
 version_added: 0.2.0
 description:
   - With O(state=saved) it streams a snapshot from one healthy member into a folder, a follower where there is one. The
@@ -16,17 +16,22 @@ description:
     pruned after that, and never the newest one.
   - With O(state=restored) it makes the data folder of one member from a snapshot, with the revision bumped and marked
     as compacted, so that clients with a cache from before notice. Data that is there is moved aside, never deleted.
-  - It starts and stops no process. The playbooks C(backup.yml) and C(restore.yml) do all that belongs to it.
+  - With O(state=rescued) it makes a snapshot from the data folder of a member that is stopped, when no majority is left
+    to ask. The data is copied, and only the copy is opened - by an C(etcd) of its own that nobody else can reach, as a
+    cluster of one. So everything that the member had is in the snapshot, what is only in its log included. What the
+    member had received last and no majority had confirmed is in it, too.
+  - It stops no process, and starts none but that one, which ends with the module. The playbooks C(backup.yml) and
+    C(restore.yml) do all that belongs to it.
 options:
   state:
     description:
-      - Whether to save a snapshot or to restore one.
+      - Whether to save a snapshot from a cluster, to make one from the data of a stopped member, or to restore one.
     type: str
-    choices: [saved, restored]
+    choices: [saved, rescued, restored]
     default: saved
   folder:
     description:
-      - With O(state=saved), where the snapshots are. It is made if it is not there, for root only.
+      - With O(state=saved) and O(state=rescued), where the snapshots are. It is made if it is not there, for root only.
     type: path
   prefix:
     description:
@@ -60,12 +65,13 @@ options:
     default: ''
   data_dir:
     description:
-      - With O(state=restored), the data folder of the member.
+      - With O(state=restored) and O(state=rescued), the data folder of the member.
     type: path
     default: /var/lib/etcd
   name:
     description:
       - With O(state=restored), the name of this member.
+      - With O(state=rescued) it is for the record only, and not needed.
     type: str
   members:
     description:
@@ -89,17 +95,25 @@ options:
     default: false
   etcdutl:
     description:
-      - Where C(etcdutl) is. Use the one of the version that runs, or will run.
+      - With O(state=restored), where C(etcdutl) is. Use the one of the version that runs, or will run.
     type: path
     default: /usr/local/bin/etcdutl
+  etcd:
+    description:
+      - With O(state=rescued), where C(etcd) is. Use the one of the minor version that the member ran. The next one
+        reads the data, too, but then no older one reads the snapshot.
+    type: path
+    default: /usr/local/bin/etcd
   timeout:
     description:
       - Seconds for everything together. It takes longer the larger the database is.
     type: int
     default: 600
 notes:
-  - Memory does not grow with the size of the database, apart from the pages of the file that the kernel maps while
-    C(etcdutl) reads it and takes back as it needs.
+  - The memory of O(state=saved) does not grow with the size of the database. The C(etcd) that reads the copy for
+    O(state=rescued) takes as much as the member did.
+  - With O(state=rescued) the disk of O(folder) has to hold the data twice.
+  - The data of an etcd whose own access control is on cannot be rescued, because that would need a user.
 attributes:
   check_mode:
     support: full
@@ -111,6 +125,7 @@ attributes:
     support: partial
     details:
       - O(state=saved) saves each time, unless O(unless_newer_than) says otherwise.
+      - O(state=rescued) changes nothing as long as the folder has the snapshot of data that nobody has touched since.
   platform:
     platforms: linux
     support: full
@@ -134,6 +149,13 @@ EXAMPLES = r"""
     keep: 3
     keep_days: 7
 
+- name: Save what a member has whose cluster is lost
+  kubewright.cluster.etcd_snapshot:
+    state: rescued
+    data_dir: /var/lib/etcd
+    folder: /var/lib/kubewright/rescued
+  register: rescued
+
 - name: Make the data folder of one of three members
   kubewright.cluster.etcd_snapshot:
     state: restored
@@ -148,7 +170,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 snapshot:
-  description: The snapshot that was saved, that is new enough, or that was restored. V(null) in check mode of a save.
+  description:
+    - The snapshot that was saved or rescued, that is there already, or that was restored.
+    - V(null) in check mode of a save or a rescue that would make one.
   returned: success
   type: dict
   contains:
@@ -165,9 +189,9 @@ snapshot:
       type: str
       sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     hash:
-      description: etcd's own hash of the content.
+      description: etcd's own hash of the content. Only M(kubewright.cluster.etcd_snapshot_info) with a path tells it.
       type: str
-      sample: 7ef846e
+      sample: ''
     revision:
       description: The newest revision in it.
       type: int
@@ -196,6 +220,17 @@ snapshot:
       description: When it was saved, in UTC.
       type: str
       sample: 20261121T114500Z
+    rescued_from:
+      description: What stands for the state of the data that it was rescued from; empty for one that was saved.
+      type: str
+      sample: ''
+    written_since_restore:
+      description:
+        - Whether anybody wrote a value after the data that it was rescued from had been restored. Where nobody did, its
+          high revision is only that of the restore, and it is no newer than the snapshot which was restored.
+        - V(null) for data that was not made by O(state=restored), and for one that was saved.
+      type: bool
+      sample: null
 pruned:
   description: The files that were pruned, or would be in check mode.
   returned: O(state=saved)
@@ -221,17 +256,19 @@ revision:
 
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils import _etcd_snapshot as saving
+from ansible_collections.kubewright.cluster.plugins.module_utils import _snapshot_rescue as rescuing
 from ansible_collections.kubewright.cluster.plugins.module_utils import _snapshot_restore as restoring
+from ansible_collections.kubewright.cluster.plugins.module_utils._data_folder import WORK, look
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_options import CONNECTION, client
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
-from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files import inspect
+from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files import examine
 
 
 def save(params: dict[str, Any], runner: Runner, *, check_mode: bool) -> dict[str, Any]:
@@ -247,9 +284,9 @@ def save(params: dict[str, Any], runner: Runner, *, check_mode: bool) -> dict[st
     planned = saving.plan(wanted, etcdctl.observe, time.time())
     snapshot = planned.newest
     if planned.member:
-        saving.check_room(wanted.folder, int((planned.member.db_size or 0) * saving.SPARE))
+        saving.check_room(wanted.folder, saving.needed_room(planned.member), saving.leftovers(wanted.folder))
     if not check_mode:
-        saver = saving.Saver(etcdctl, runner, params["etcdutl"], Deadline(params["timeout"]))
+        saver = saving.Saver(etcdctl, runner, Deadline(params["timeout"]))
         if planned.member:
             snapshot = saver.save(wanted, planned.member)
         saver.prune(wanted, planned.prune)
@@ -268,6 +305,30 @@ def save(params: dict[str, Any], runner: Runner, *, check_mode: bool) -> dict[st
     }
 
 
+def rescue(params: dict[str, Any], runner: Runner, *, check_mode: bool) -> dict[str, Any]:
+    """Copy the data of a stopped member, and save a snapshot from the copy."""
+    wanted = rescuing.Wanted(
+        os.path.abspath(params["folder"]), params["prefix"], os.path.abspath(params["data_dir"])
+    )
+    if params["name"]:
+        wanted = replace(wanted, name=params["name"])
+    version = rescuing.etcd_version(runner, params["etcd"])
+    found = rescuing.observe(wanted)
+    planned = rescuing.plan(wanted, found, version)
+    snapshot = planned.there
+    if planned.changed:
+        saving.check_room(wanted.folder, rescuing.needed_room(found), saving.leftovers(wanted.folder))
+        if not check_mode:
+            rescuer = rescuing.Rescuer(runner, params, Deadline(params["timeout"]))
+            snapshot = rescuer.rescue(wanted, found, version, time.time())
+    new = snapshot.path if snapshot else f"{wanted.folder}/{wanted.prefix}-TIME.db"
+    return {
+        "changed": planned.changed,
+        "snapshot": asdict(snapshot) if snapshot else None,
+        "diff": {"before": "" if planned.changed else f"{new}\n", "after": f"{new}\n"},
+    }
+
+
 def restore(params: dict[str, Any], runner: Runner, *, check_mode: bool) -> dict[str, Any]:
     """Verify, and make the data folder."""
     wanted = restoring.Wanted(
@@ -283,10 +344,12 @@ def restore(params: dict[str, Any], runner: Runner, *, check_mode: bool) -> dict
     restoring.check_options(wanted)
     deadline = Deadline(params["timeout"])
     version = restoring.utility_version(runner, params["etcdutl"])
-    snapshot = inspect(wanted.snapshot, runner, params["etcdutl"], deadline.remaining())
-    saving.check_room(wanted.data_dir, 2 * snapshot.size)
-    found = restoring.observe(wanted)
+    snapshot = examine(wanted.snapshot)
+    found = look(wanted.data_dir)
     planned = restoring.plan(wanted, found, snapshot, version)
+    if planned.changed:
+        leftover = os.path.join(wanted.data_dir, WORK)
+        saving.check_room(wanted.data_dir, restoring.needed_room(snapshot), [leftover])
     aside = ""
     if planned.changed and not check_mode:
         restorer = restoring.Restorer(runner, params["etcdutl"], max(1.0, deadline.remaining()))
@@ -313,7 +376,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION,
-            "state": {"type": "str", "choices": ["saved", "restored"], "default": "saved"},
+            "state": {"type": "str", "choices": ["saved", "rescued", "restored"], "default": "saved"},
             "folder": {"type": "path"},
             "prefix": {"type": "str", "default": "etcd"},
             "unless_newer_than": {"type": "int", "default": 0},
@@ -329,19 +392,23 @@ def main() -> None:
             "bump_revision": {"type": "int", "default": 1000000000},
             "replace": {"type": "bool", "default": False},
             "etcdutl": {"type": "path", "default": "/usr/local/bin/etcdutl"},
+            "etcd": {"type": "path", "default": "/usr/local/bin/etcd"},
             "timeout": {"type": "int", "default": 600},
         },
         required_if=[
             ("state", "saved", ["folder"]),
+            ("state", "rescued", ["folder"]),
             ("state", "restored", ["snapshot", "name", "members", "token"]),
         ],
         supports_check_mode=True,
     )
     # Whatever is written is for root only from its first byte on.
     os.umask(0o077)
-    act = save if module.params["state"] == "saved" else restore
+    act = {"saved": save, "rescued": rescue, "restored": restore}
     try:
-        result = act(module.params, Runner(module.run_command), check_mode=module.check_mode)
+        result = act[module.params["state"]](
+            module.params, Runner(module.run_command), check_mode=module.check_mode
+        )
     except KubewrightError as error:
         module.fail_json(msg=str(error), **error.facts)
     module.exit_json(**result)

@@ -60,6 +60,13 @@ options:
         description: The members of etcd and their votes.
         type: dict
         default: {}
+  keep:
+    description:
+      - Files that kubeadm needs and did not make, such as the certificates for an external etcd. Where a half-done host
+        is reset, they are put back.
+    type: list
+    elements: path
+    default: []
   ignore_preflight_errors:
     description:
       - Names of kubeadm's preflight checks whose failures are let pass.
@@ -160,9 +167,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils import _half_done as half_done
+from ansible_collections.kubewright.cluster.plugins.module_utils._durable import make_folder
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
-from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE
-from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import etcd_data, kubeadm_state
+from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, write_file
+from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import (
+    etcd_access,
+    etcd_data,
+    kubeadm_state,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm import (
     Kubeadm,
     close_kubelet_files,
@@ -197,6 +209,7 @@ def observe(params: dict[str, Any]) -> Host:
         params["node_name"],
         params["address"],
         half_done.valuables(ROOT),
+        external_store=(access := etcd_access(ROOT)) is not None and not access.local,
     )
 
 
@@ -208,6 +221,7 @@ def apply(plan: NodePlan, params: dict[str, Any], runner: Runner) -> dict[str, A
     if plan.reset:
         # The settings of the node that it was lead nowhere any more.
         shutil.rmtree(ROOT / STATE.relative_to("/"), ignore_errors=True)
+        kept = _read(params["keep"])
         kubeadm.reset(RESET_SECONDS, ROOT)
         left = kubeadm_state(ROOT)[1]
         if left:
@@ -216,6 +230,9 @@ def apply(plan: NodePlan, params: dict[str, Any], runner: Runner) -> dict[str, A
                 where=", ".join(left),
                 remedy="Find out what holds it, remove it, and run again",
             )
+        for path, (content, mode) in kept.items():
+            make_folder(str(path.parent))
+            write_file(path, content, mode)
     half_done.note(params["role"], ROOT)
     if plan.start_kubelet:
         runner.run(["systemctl", "start", "kubelet.service"], timeout=60)
@@ -224,6 +241,12 @@ def apply(plan: NodePlan, params: dict[str, Any], runner: Runner) -> dict[str, A
     close_kubelet_files(ROOT / "var/lib/kubelet")
     half_done.forget(ROOT)
     return {"stdout": output, "phases": phases(output)}
+
+
+def _read(paths: list[str]) -> dict[Path, tuple[bytes, int]]:
+    """Return content and mode of the files that are there."""
+    files = [ROOT / path.lstrip("/") for path in paths]
+    return {file: (file.read_bytes(), file.stat().st_mode & 0o777) for file in files if file.exists()}
 
 
 def main() -> None:
@@ -240,6 +263,7 @@ def main() -> None:
                     "etcd": {"type": "dict", "default": {}},
                 },
             },
+            "keep": {"type": "list", "elements": "path", "default": []},
             "ignore_preflight_errors": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 900},
         },

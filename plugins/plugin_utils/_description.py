@@ -130,8 +130,9 @@ def problems(description: Description) -> list[str]:
 
 def warnings(description: Description) -> list[str]:
     """Return one sentence for everything that works but is probably not meant."""
-    group = description.settings.get("kube_cluster_control_plane_group")
-    count = len(description.group("control_plane"))
+    part = "etcd" if description.group("etcd") else "control_plane"
+    group = description.settings.get(f"kube_cluster_{part}_group")
+    count = len(description.group(part))
     if not count or count % 2:
         return []
     survives = (count - 1) // 2
@@ -245,16 +246,20 @@ def _groups(description: Description) -> Iterator[str]:
             f"out of one. "
             "A control plane runs ordinary pods too once its taint is removed."
         )
-    if description.group("etcd"):
-        yield (
-            f"kube_cluster_etcd_group is {names['etcd']}, but this group has hosts, which asks for an etcd "
-            f"cluster of its "
-            "own, and this release builds etcd on the control planes only: empty the group."
-        )
+    members = set(description.group("etcd"))
+    for part in ("control_plane", "worker"):
+        shared = [host for host in description.group(part) if host in members]
+        if shared:
+            yield (
+                f"{_enumerate(shared)} is in both groups {names[part]} and {names['etcd']}: take it out of one. "
+                "An etcd cluster of its own has hosts of its own; without any host in the group "
+                f"{names['etcd']}, every control plane runs a member."
+            )
 
 
 def _count(description: Description) -> Iterator[str]:
-    hosts = description.group("control_plane")
+    # With an etcd of its own a control plane has no vote, and two are better than one.
+    hosts = [] if description.group("etcd") else description.group("control_plane")
     if len(hosts) == 2 and not description.flag("kube_cluster_accept_two_control_planes"):
         group = description.text("kube_cluster_control_plane_group")
         yield (
@@ -357,7 +362,11 @@ def _endpoint(description: Description) -> Iterator[str]:
             name, value, "that is neither an IP address nor a DNS name", "give one, without scheme and port"
         )
     # An external load balancer may be one of the hosts that only carry one, and a single control plane needs none.
-    hosts = description.nodes + (description.group("load_balancer") if mode == "haproxy" else [])
+    hosts = (
+        description.nodes
+        + description.group("etcd")
+        + (description.group("load_balancer") if mode == "haproxy" else [])
+    )
     alone = mode == "external" and len(description.group("control_plane")) == 1
     owners = [host for host, own in description.addresses(hosts).items() if found and own == str(found)]
     if owners and not (alone and owners == description.group("control_plane")):

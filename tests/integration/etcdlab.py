@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +23,18 @@ ROOT = Path(__file__).parent.parent.parent
 VERSIONS = ["3.5", "3.6", "3.7"]
 
 
-def binaries(version: str) -> Path:
-    """Return the folder with etcd, etcdctl and etcdutl; a minor stands for its newest patch of the lock file."""
+def newest(version: str) -> str:
+    """Return the newest patch of a minor in the lock file; a patch stands for itself."""
     releases = recipes.lock()["etcd"]["releases"]
-    patch = max(
+    return max(
         (one for one in releases if one.startswith(f"{version}.") or one == version),
         key=lambda one: [int(part) for part in one.split(".")],
     )
-    program = recipes.etcd(patch)
+
+
+def binaries(version: str) -> Path:
+    """Return the folder with etcd, etcdctl and etcdutl of a minor's newest patch, or of a patch."""
+    program = recipes.etcd(newest(version))
     return Cache().path(program.name, program.version, program.recipe())
 
 
@@ -98,6 +105,7 @@ class Cluster:
     folder: Path
     net: int = 1
     quota: int = 0
+    flags: tuple[str, ...] = ()
     authority: Authority = field(init=False)
     processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -144,6 +152,7 @@ class Cluster:
             "--initial-cluster=" + ",".join(f"n{one}={self.peer(one)}" for one in initial),
             f"--initial-cluster-state={state}", f"--initial-cluster-token=lab{self.net}",
             "--client-cert-auth", "--peer-client-cert-auth", "--log-level=warn",
+            *self.flags,
             *(f"--{prefix}{key}={value}" for prefix in ("", "peer-") for key, value in tls.items()),
         ]  # fmt: skip
         if self.quota:
@@ -219,13 +228,73 @@ class Cluster:
     def run(self, module: str, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run a module of the collection as Ansible would."""
         pki = self.authority.folder
-        if module != "etcd_snapshot_info" and options.get("state") != "restored":
+        if module != "etcd_snapshot_info" and options.get("state") not in ("rescued", "restored"):
             options = {
                 "endpoints": [self.client(one) for one in sorted(self.processes) or [1]],
                 "ca_cert": str(pki / "ca.crt"), "client_cert": str(pki / "client.crt"),
                 "client_key": str(pki / "client.key"), "etcdctl": str(self.tools / "etcdctl"), **options,
             }  # fmt: skip
         return run_module(module, {**options, "_ansible_check_mode": check_mode, "_ansible_diff": True})
+
+
+class Slow:
+    """A way to a member on which each packet takes some time."""
+
+    def __init__(self, address: str, seconds: float) -> None:
+        self._target = (address, 2379)
+        self._seconds = seconds
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+
+    def __enter__(self) -> Slow:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _address = self._listener.accept()
+                far = socket.create_connection(self._target)
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while content := one.recv(65536):
+                time.sleep(self._seconds)
+                other.sendall(content)
+            other.shutdown(socket.SHUT_WR)
+
+
+def started(module: str, options: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """Start a module and go on, to end it in the middle."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"ansible_collections.kubewright.cluster.plugins.modules.{module}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT / ".ansible" / "collections")},
+        start_new_session=True,
+    )
+    assert process.stdin
+    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode())
+    process.stdin.close()
+    return process
+
+
+def users(word: str) -> list[str]:
+    """Return the command lines of all processes that name a path."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = one.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if word in line:
+            found.append(line.replace("\0", " "))
+    return found
 
 
 def run_module(module: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import nodes
 from lab.nodes import NUMBER, PREFIX
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,6 +90,31 @@ def playbook(name: str, *options: str, inventory: str = INVENTORY, check: bool =
     begun = time.monotonic()
     output = run("ansible-playbook", "-i", inventory, f"playbooks/{name}.yml", *options, check=check)
     return Recap(recap(output), time.monotonic() - begun, output)
+
+
+def kill_in_step(name: str, step: str, *options: str, inventory: str = INVENTORY, after: float = 1.0) -> str:
+    """Run a playbook and kill it, with all that it started here, *after* seconds in a step; return its output.
+
+    What was sent to the hosts goes on there, as with a controller that dies.
+    """
+    words = [nodes.ansible_tool("ansible-playbook"), "-i", inventory, f"playbooks/{name}.yml", *options]
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    lines = []
+    assert process.stdout
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("TASK [") and step in line:
+            # Somewhere in the step.
+            time.sleep(after)
+            kill_tree(process.pid)
+            break
+    process.wait()
+    output = "".join(lines)
+    assert process.returncode == -signal.SIGKILL, output[-6000:]
+    return output
 
 
 def kubectl(*words: str, host: str = "cp1", check: bool = True) -> str:

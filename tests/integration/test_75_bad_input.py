@@ -99,12 +99,11 @@ DESCRIPTIONS = [
         cp2={},
     ),
     hosts(
-        "hosts for external etcd",
-        "kube_cluster_etcd_group is etcd, but this group has hosts, which asks for an etcd cluster of its "
-        "own, and this "
-        "release builds etcd on the control planes only: empty the group.",
+        "a control plane among the hosts of an etcd of its own",
+        "cp1 is in both groups control_plane and etcd: take it out of one. An etcd cluster of its own has hosts of its "
+        "own; without any host in the group etcd, every control plane runs a member.",
         group="etcd",
-        etcd1={},
+        cp1={},
     ),
     hosts(
         "two hosts with one address",

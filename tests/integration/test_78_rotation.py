@@ -10,9 +10,7 @@ import http.client
 import json
 import os
 import random
-import signal
 import ssl
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -21,9 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from hardlab import CONFIG, INVENTORY, control_planes, keys, kubectl, prefixes, shell
-from labtools import ROOT, Notes, Recap, kill_tree, playbook, wait_until
-
-from lab import nodes
+from labtools import Notes, Recap, kill_in_step, playbook, wait_until
 
 NAMESPACE = "kubewright-rotation"
 AT_FIRST = 150
@@ -128,32 +124,6 @@ def rotate(*options: str, check: bool = True) -> Recap:
     return playbook("rotate_encryption_key", *options, inventory=INVENTORY, check=check)
 
 
-def run_until(step: str, *options: str) -> str:
-    """Run the playbook and kill it, with everything it started here, in a step; return its output."""
-    words = [nodes.ansible_tool("ansible-playbook"), "-i", INVENTORY, "playbooks/rotate_encryption_key.yml"]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [*words, *options],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    lines = []
-    assert process.stdout
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("TASK [") and step in line:
-            # Somewhere in the step: what was sent to the hosts goes on there, as with a controller that dies.
-            time.sleep(1.5)
-            kill_tree(process.pid)
-            break
-    process.wait()
-    assert process.returncode == -signal.SIGKILL, "".join(lines)
-    return "".join(lines)
-
-
 def all_encrypted_with(name: str) -> bool:
     """Tell whether etcd holds nothing of another key."""
     return set(prefixes("secrets")) == {f"k8s:enc:secretbox:v1:{name}:"}
@@ -201,7 +171,14 @@ def test_an_interrupted_rotation_is_finished(writer: Writer, step: str, notes: N
     """Killed in a step and run again with the same words: one new key, everything readable at every moment."""
     old = key_in_use()
     with writer:
-        run_until(step, "-e", f"rotate_encryption_key={old}")
+        kill_in_step(
+            "rotate_encryption_key",
+            step,
+            "-e",
+            f"rotate_encryption_key={old}",
+            inventory=INVENTORY,
+            after=1.5,
+        )
         begun = {name for host in control_planes() for name in keys(host).order} - {old, "identity"}
         finished = rotate("-e", f"rotate_encryption_key={old}")
     new = key_in_use()

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from etcdlab import VERSIONS, Cluster
-from labtools import Notes
+from etcdlab import VERSIONS, Cluster, started, users
+from labtools import Notes, wait_until
 
 KEYS = 2000
 
@@ -80,10 +80,13 @@ def restore(
 def test_saved_verified_and_restored_on_all_members(cluster: Cluster, tmp_path: Path) -> None:
     """All disks lost: every key is back, the revision is far ahead, and a watcher from before gets a clean error."""
     folder = tmp_path / "backups"
-    check = save(cluster, folder, check_mode=True)
+    check = save(cluster, folder, check_mode=True, unless_newer_than=3600)
     assert check["changed"] and check["snapshot"] is None and not folder.exists()
-    done = save(cluster, folder)
-    assert done["changed"], done
+    done = save(cluster, folder, unless_newer_than=3600)
+    assert done["changed"] and done["diff"]["after"] == f"{done['snapshot']['path']}\n", done
+    assert (
+        check["diff"] == {"before": "", "after": f"{folder}/etcd-TIME.db\n"} and done["diff"]["before"] == ""
+    )
     snapshot = done["snapshot"]
     path = Path(snapshot["path"])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -92,9 +95,22 @@ def test_saved_verified_and_restored_on_all_members(cluster: Cluster, tmp_path: 
     assert sorted(one.name for one in folder.iterdir()) == [path.name, f"{path.name}.json"]
     info = cluster.run("etcd_snapshot_info", folder=str(folder))
     assert info["snapshots"] == [snapshot]
-    assert verify(cluster, path)["snapshots"] == [snapshot]
-    again = save(cluster, folder, unless_newer_than=3600)
-    assert not again["changed"] and again["snapshot"] == snapshot
+    (verified,) = verify(cluster, path)["snapshots"]
+    assert verified["hash"] and {**verified, "hash": ""} == snapshot
+    said = subprocess.run(
+        [str(cluster.tools / "etcdutl"), "snapshot", "status", str(path), "--write-out=json"],
+        capture_output=True,
+        check=True,
+    )
+    status = json.loads(said.stdout)
+    assert status["revision"] == snapshot["revision"]
+    assert status.get("version", "") == snapshot["storage_version"]
+    # etcd 3.5 counts what is in its other buckets, too.
+    assert 0 <= status["totalKey"] - snapshot["total_keys"] <= (20 if cluster.version == "3.5" else 0)
+    for mode in (True, False):
+        again = save(cluster, folder, unless_newer_than=3600, check_mode=mode)
+        assert not again["changed"] and again["snapshot"] == snapshot
+        assert again["diff"] == {"before": "", "after": ""}
 
     cluster.etcdctl("put", "after the snapshot", "is lost")
     before = cluster.etcdctl("get", "key", "--prefix")
@@ -107,6 +123,8 @@ def test_saved_verified_and_restored_on_all_members(cluster: Cluster, tmp_path: 
             for mode in (True, False, True, False)
         ]
         assert [one["changed"] for one in runs] == [True, True, False, False], runs
+        assert "(moved aside)" in runs[0]["diff"]["before"] and runs[0]["diff"] == runs[1]["diff"]
+        assert all(one["diff"]["before"] == one["diff"]["after"] for one in runs[2:])
         aside = Path(runs[1]["aside"])
         assert (aside / "member" / "snap" / "db").exists()
     for number in (1, 2, 3):
@@ -116,6 +134,14 @@ def test_saved_verified_and_restored_on_all_members(cluster: Cluster, tmp_path: 
     assert "is lost" not in cluster.etcdctl("get", "after the snapshot")
     revision = cluster.run("etcd_member_info")["members"][0]["revision"]
     assert revision >= snapshot["revision"] + 1_000_000_000
+    # TestIssue6361: who comes to a restored cluster has what the others have, and says so by itself.
+    cluster.etcdctl("put", "written after the restore", "yes")
+    assert cluster.run("etcd_member", state="learner", peer_url=cluster.peer(4))["changed"]
+    cluster.start(4, initial=[1, 2, 3, 4], state="existing")
+    assert cluster.run("etcd_member", state="voter", peer_url=cluster.peer(4))["changed"]
+    own = cluster.etcdctl("get", "key", "--prefix", "--consistency=s", number=4)
+    assert own == before
+    assert "yes" in cluster.etcdctl("get", "written", "--prefix", "--consistency=s", number=4)
     watched = cluster.etcdctl("watch", "key00001", f"--rev={snapshot['revision']}", check=False)
     assert "compacted" in watched
 
@@ -212,8 +238,9 @@ def test_pruning(newest: Cluster, tmp_path: Path) -> None:
     done = save(newest, folder, keep=2, keep_days=7, unless_newer_than=3600)
     assert done["pruned"] == check["pruned"] and not Path(done["pruned"][0]).exists()
     assert unverified.exists()
-    again = save(newest, folder, keep=2, keep_days=7, unless_newer_than=3600)
-    assert not again["changed"]
+    for mode in (True, False):
+        again = save(newest, folder, keep=2, keep_days=7, unless_newer_than=3600, check_mode=mode)
+        assert not again["changed"] and again["pruned"] == []
 
 
 def test_a_full_disk_leaves_nothing(newest: Cluster, tmp_path: Path) -> None:
@@ -275,6 +302,93 @@ def test_killed_in_the_middle(newest: Cluster, tmp_path: Path) -> None:
     done = restore(newest, 5, good["path"], [5])
     assert done["changed"], done
     assert not (newest.data(5) / ".restoring").exists()
+
+
+def connection(cluster: Cluster) -> dict[str, Any]:
+    """The options by which a module reaches a cluster."""
+    pki = cluster.authority.folder
+    return {
+        "endpoints": [cluster.client(1)], "ca_cert": str(pki / "ca.crt"), "client_cert": str(pki / "client.crt"),
+        "client_key": str(pki / "client.key"), "etcdctl": str(cluster.tools / "etcdctl"),
+    }  # fmt: skip
+
+
+def test_a_save_that_is_killed(newest: Cluster, tmp_path: Path) -> None:
+    """While etcdctl writes: it dies too, nothing is listed, and the next save removes what was left."""
+    folder, reached = tmp_path / "backups", tmp_path / "reached"
+    slow = tmp_path / "slow"
+    slow.write_text(
+        "#!/bin/sh\nfor word; do last=$word; done\n"
+        f'case "$*" in *"snapshot save"*) head -c 5000 /dev/zero >$last.part; touch {reached}; exec sleep 60;; esac\n'
+        f'exec {newest.tools}/etcdctl "$@"\n'
+    )
+    slow.chmod(0o755)
+    process = started("etcd_snapshot", {**connection(newest), "folder": str(folder), "etcdctl": str(slow)})
+    wait_until(reached.exists, 30, "the save is in the middle")
+    process.kill()
+    process.wait()
+    wait_until(lambda: not users(str(slow)), 10, "etcdctl is gone")
+    assert [one.name[:8] for one in folder.iterdir()] == [".saving-"]
+    assert newest.run("etcd_snapshot_info", folder=str(folder))["snapshots"] == []
+    assert save(newest, folder)["changed"]
+    assert sorted(one.suffix for one in folder.iterdir()) == [".db", ".json"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_restore_that_is_killed(newest: Cluster, tmp_path: Path, moment: str) -> None:
+    """Around etcdutl's own work; the steps after it are cut off one by one in the unit tests."""
+    good = save(newest, tmp_path / "backups")["snapshot"]["path"]
+    newest.kill(1)
+    reached, slow = tmp_path / "reached", tmp_path / "slow"
+    real = f'{newest.tools}/etcdutl "$@"'
+    slow.write_text(
+        '#!/bin/sh\ncase "$*" in *"snapshot restore"*) '
+        f"{real if moment == 'after' else ':'}; touch {reached}; exec sleep 60;; esac\nexec {real}\n"
+    )
+    slow.chmod(0o755)
+    options = {
+        "state": "restored", "snapshot": good, "data_dir": str(newest.data(1)), "name": "n1", "token": "after",
+        "members": {"n1": newest.peer(1)}, "etcdutl": str(slow), "replace": True,
+    }  # fmt: skip
+    process = started("etcd_snapshot", options)
+    wait_until(reached.exists, 60, "the restore is in the middle")
+    process.kill()
+    process.wait()
+    assert (newest.data(1) / "member" / "snap" / "db").exists()
+    assert not list(newest.data(1).glob("before-restore-*"))
+    done = restore(newest, 1, good, [1], replace=True)
+    assert done["changed"] and (Path(done["aside"]) / "member" / "snap" / "db").exists(), done
+    assert not restore(newest, 1, good, [1], replace=True)["changed"]
+    newest.start(1, initial=[1])
+    newest.wait(1)
+    assert "value7" in newest.etcdctl("get", "key00007")
+
+
+def test_what_is_done_needs_no_room(newest: Cluster, tmp_path: Path) -> None:
+    """A restore that is done is no change on a full disk; one that is not says how much it needs."""
+    good = save(newest, tmp_path / "backups")["snapshot"]["path"]
+    disk = newest.data(5)
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(disk)], check=True)
+    try:
+        assert restore(newest, 5, good, [5])["changed"]
+        subprocess.run(["mount", "-o", "remount,size=70m", str(disk)], check=True)
+        again = restore(newest, 5, good, [5])
+        assert again.get("changed") is False, again
+        refused = restore(newest, 5, good, [5], token="another", replace=True)
+        assert refused["failed"] and "are needed" in refused["msg"], refused
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_settings_of_an_administrator(
+    newest: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/etc/environment often has them, and etcdctl refuses an option that is also in the environment."""
+    for name in ("ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY", "ETCDCTL_ENDPOINTS"):
+        monkeypatch.setenv(name, "/elsewhere")
+    assert newest.run("etcd_member_info")["quorum"]["present"]
+    assert save(newest, tmp_path / "backups")["changed"]
 
 
 def test_speed_and_memory(newest: Cluster, tmp_path: Path, notes: Notes) -> None:

@@ -20,6 +20,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._host_info impo
     KUBELET_CLIENT,
     KUBELET_CONF,
     KUBELET_CONFIG,
+    RESTORE_PLAN,
     EtcdAccess,
     addresses,
     certificates,
@@ -114,6 +115,13 @@ def test_evidence_names_the_files(tmp_path: Path) -> None:
 def test_an_empty_data_folder_is_no_member(tmp_path: Path) -> None:
     (tmp_path / MEMBER.lstrip("/")).mkdir(parents=True)
     assert kubeadm_state(tmp_path) == ("none", [])
+
+
+def test_a_host_in_the_middle_of_a_restore_starts_no_new_cluster(tmp_path: Path) -> None:
+    place = tmp_path / RESTORE_PLAN.lstrip("/")
+    place.parent.mkdir(parents=True)
+    place.write_text("{}")
+    assert kubeadm_state(tmp_path) == ("incomplete", [RESTORE_PLAN])
 
 
 def test_the_data_folder_is_the_one_in_the_manifest(tmp_path: Path) -> None:
@@ -223,6 +231,7 @@ def test_versions(tmp_path: Path) -> None:
         runc="runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\n",
         etcdctl="etcdctl version: 3.6.10\nAPI version: 3.6\n",
         etcdutl="etcdutl version: 3.6.9\nAPI version: 3.6\n",
+        etcd="etcd Version: 3.6.8\nGit SHA: lab\nGo Version: go1.24.1\nGo OS/Arch: linux/amd64\n",
     )
     assert versions(host.runner, str(tmp_path / "etcdctl")) == {
         "kubeadm": "1.36.4",
@@ -234,6 +243,7 @@ def test_versions(tmp_path: Path) -> None:
         "runc": "1.1.5+ds1",
         "etcdctl": "3.6.10",
         "etcdutl": "3.6.9",
+        "etcd": "3.6.8",
     }
 
 
@@ -318,7 +328,7 @@ def test_a_host_where_nothing_is_installed(tmp_path: Path) -> None:
         "versions": dict.fromkeys(
             [
                 *("kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "runc"),
-                *("etcdctl", "etcdutl"),
+                *("etcdctl", "etcdutl", "etcd"),
             ]
         ),
         "image_tags": {},

@@ -239,6 +239,21 @@ def test_the_certificate_key_goes_through_standard_input_only() -> None:
     assert {"--upload-certs", "--config=/dev/stdin", "--skip-certificate-key-print"} <= set(words)
 
 
+def test_the_pair_of_an_external_etcd_is_not_uploaded() -> None:
+    commands = FakeCommands((0, "", ""))
+    configuration = (
+        "etcd:\n  external:\n    caFile: /etc/kubernetes/pki/etcd/ca.crt\n    certFile: /etc/kubernetes/pki/x.crt\n"
+        "    endpoints:\n    - https://a:2379\n    keyFile: /etc/kubernetes/pki/x.key\nkind: ClusterConfiguration\n"
+    )
+    Kubeadm(Runner(commands)).upload_certificates(configuration)
+    [(_words, options)] = commands.calls
+    sent = options["data"]
+    assert (
+        "x.crt" not in sent and "x.key" not in sent and sent.count("/var/lib/kubewright/no-such-file\n") == 2
+    )
+    assert "caFile: /etc/kubernetes/pki/etcd/ca.crt\n" in sent and "- https://a:2379\n" in sent
+
+
 def test_every_upload_has_a_new_key() -> None:
     kubeadm = Kubeadm(Runner(FakeCommands((0, "", ""), (0, "", ""))))
     assert kubeadm.upload_certificates("") != kubeadm.upload_certificates("")

@@ -377,3 +377,10 @@ def test_the_address_says_more_than_the_name() -> None:
 
 def test_an_ipv6_address_has_its_peer_url() -> None:
     assert replace(FRESH, address="fd00::12").peer_url == "https://[fd00::12]:2380"
+
+
+def test_a_start_whose_api_server_may_have_stored_something_elsewhere_is_never_begun_anew() -> None:
+    host = began(replace(PARTS, external_store=True), "seed")
+    for plan in (plan_node("seed", host, None), plan_node("control_plane", host, cluster())):
+        assert (plan.action, plan.reset, plan.skip) == ("init", False, ("preflight",))
+    assert plan_node("seed", began(PARTS, "seed"), None).reset

@@ -149,6 +149,18 @@ def test_what_would_lose_data_and_passes_every_probe_is_refused(
     assert f"it is {before or '/registry'} on this host" in str(stopped.value)
 
 
+def test_an_etcd_of_its_own_may_grow_and_shrink_and_not_be_another_one() -> None:
+    setting = "spec.containers[kube-apiserver].command --etcd-servers"
+    for before, after in (
+        ("https://a:2379", "https://b:2379,https://a:2379"),
+        ("https://a:2379,https://b:2379", "https://b:2379"),
+    ):
+        refuse_fixed("kube-apiserver", [Change(setting, before, after)])
+    for before, after in (("https://a:2379", "https://b:2379"), ("https://127.0.0.1:2379", "https://a:2379")):
+        with pytest.raises(KubewrightError, match="--etcd-servers of kube-apiserver cannot change"):
+            refuse_fixed("kube-apiserver", [Change(setting, before, after)])
+
+
 def test_names_of_the_api_server_are_those_that_kubeadm_makes() -> None:
     made = certificate_names((FIXTURES / "apiserver.crt").read_bytes())
     wanted = api_server_names(CLUSTER, "cp1", "10.0.0.11")

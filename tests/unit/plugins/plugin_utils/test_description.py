@@ -52,7 +52,9 @@ def described(
         "load_balancers": [],
         **(groups or {}),
     }
-    names = dict.fromkeys(members["control_plane"] + members["workers"] + members["load_balancers"])
+    names = dict.fromkeys(
+        members["control_plane"] + members["workers"] + members["etcd"] + members["load_balancers"]
+    )
     common = {name: value for name, value in {**SET, **variables}.items() if name != without}
     own = {
         name: {"kube_cluster_host_address": f"192.0.{2 + i // 200}.{11 + i % 200}"}
@@ -147,10 +149,14 @@ PORT = "no such port exists: give a port from 1 to 65535."
             "once its taint is removed.",
         ),
         (
-            described(groups={"etcd": ["etcd1"]}),
-            "kube_cluster_etcd_group is etcd, but this group has hosts, which asks for an etcd cluster of "
-            "its own, and "
-            "this release builds etcd on the control planes only: empty the group.",
+            described(groups={"etcd": ["etcd1", "cp2", "etcd3"]}),
+            "cp2 is in both groups control_plane and etcd: take it out of one. An etcd cluster of its own has "
+            "hosts of its own; without any host in the group etcd, every control plane runs a member.",
+        ),
+        (
+            described(groups={"etcd": ["worker1"]}),
+            "worker1 is in both groups workers and etcd: take it out of one. An etcd cluster of its own has "
+            "hosts of its own; without any host in the group etcd, every control plane runs a member.",
         ),
         (
             described(2),
@@ -531,6 +537,14 @@ def test_an_even_number_is_a_warning(count: int, survives: str) -> None:
         f"Add or remove "
         "one."
     ]
+
+
+def test_with_an_etcd_of_its_own_the_number_of_its_hosts_counts() -> None:
+    even = described(2, groups={"etcd": ["etcd1", "etcd2"]})
+    assert problems(even) == []
+    [told] = warnings(even)
+    assert told.startswith("The group etcd has 2 hosts, an even number")
+    assert not warnings(described(2, groups={"etcd": ["etcd1", "etcd2", "etcd3"]}))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 5])

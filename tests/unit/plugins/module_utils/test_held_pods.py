@@ -1,0 +1,154 @@
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Static pods that are stopped and started; the kubelet and the container runtime are faked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.kubewright.cluster.plugins.module_utils import _held_pods as held_pods
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import (
+    COMPONENTS,
+    Pod,
+    Switch,
+    need_restored,
+    plan_start,
+    plan_stop,
+)
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
+
+
+class FakeHost:
+    """A kubelet that starts what its folder holds, and a runtime that ends what it is told to end."""
+
+    def __init__(self, root: Path) -> None:
+        self.manifests, self.held = root / "manifests", root / "held"
+        self.manifests.mkdir()
+        for name in COMPONENTS:
+            (self.manifests / f"{name}.yaml").write_text(f"{name}\n")
+        self.kubelet = "active"
+        self.running = set(COMPONENTS)
+        self.ended: list[str] = []
+        self.calls: list[list[str]] = []
+
+    def run(self, argv: list[str], **_options: Any) -> tuple[int, str, str]:
+        words = argv[3:] if argv[0] == "timeout" else argv
+        self.calls.append(words)
+        if words[0] == "systemctl":
+            return 0, self._systemctl(words), ""
+        component = next(
+            (one.rpartition("=")[2] for one in words if "component=" in one or "name=" in one), ""
+        )
+        found = [{"id": f"id-{component}"}] if component in self.running else []
+        if words[1] == "ps":
+            return 0, json.dumps({"containers": found}), ""
+        if words[1] == "pods":
+            return 0, json.dumps({"items": found}), ""
+        if words[1] == "rmp":
+            # A kubelet that runs would make it anew at once.
+            name = words[-1].removeprefix("id-")
+            self.ended.append(name)
+            if self.kubelet == "inactive":
+                self.running.discard(name)
+        return 0, "", ""
+
+    def _systemctl(self, words: list[str]) -> str:
+        if words[1] == "stop":
+            self.kubelet = "inactive"
+        if words[1] == "restart":
+            self.kubelet = "active"
+            self.running |= {path.stem for path in self.manifests.iterdir()}
+        return f"{self.kubelet}\n" if words[1] == "show" else ""
+
+    def switch(self) -> Switch:
+        deadline = Deadline(5, sleep=lambda _seconds: None)
+        return Switch(Runner(self.run), deadline, manifests=str(self.manifests), held=str(self.held))
+
+    def stop(self, components: tuple[str, ...] = COMPONENTS) -> bool:
+        switch = self.switch()
+        planned = plan_stop(switch.look(components), kubelet_runs=switch.kubelet_runs())
+        if planned.changed:
+            switch.stop(planned, components, 30)
+        return planned.changed
+
+    def start(self, components: tuple[str, ...] = COMPONENTS) -> bool:
+        switch = self.switch()
+        planned = plan_start(switch.look(components), kubelet_runs=switch.kubelet_runs())
+        if planned.changed:
+            switch.start(planned)
+        return planned.changed
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(tmp_path)
+
+
+def test_stopped_in_order_and_started_again(host: FakeHost) -> None:
+    assert host.stop() and not host.running and host.kubelet == "inactive"
+    assert host.ended == list(COMPONENTS) and not list(host.manifests.iterdir())
+    assert host.held.stat().st_mode & 0o777 == 0o700
+    assert not host.stop()
+    assert host.start() and host.running == set(COMPONENTS) and not list(host.held.iterdir())
+    assert not host.start()
+
+
+def test_etcd_goes_last_and_comes_first(host: FakeHost) -> None:
+    assert host.stop(COMPONENTS[:3]) and host.running == {"etcd"}
+    assert host.stop(("etcd",)) and not host.running
+    assert host.start(("etcd",)) and host.running == {"etcd"}
+    assert host.start() and host.running == set(COMPONENTS)
+
+
+def test_a_kubelet_that_came_back_is_stopped_again(host: FakeHost) -> None:
+    host.stop()
+    host.kubelet = "active"
+    assert host.stop() and host.kubelet == "inactive"
+
+
+def test_a_host_without_a_control_plane_is_left_alone() -> None:
+    pods = [Pod(name, "") for name in COMPONENTS]
+    assert not plan_stop(pods, kubelet_runs=True).changed
+    with pytest.raises(KubewrightError, match="no manifest of kube-apiserver"):
+        plan_start(pods, kubelet_runs=True)
+
+
+def test_a_manifest_that_somebody_made_meanwhile(host: FakeHost) -> None:
+    host.stop()
+    (host.manifests / "etcd.yaml").write_text("another\n")
+    with pytest.raises(KubewrightError, match="two manifests of etcd"):
+        host.start()
+    # What the kubelet would run is what is held back.
+    assert host.stop() and (host.held / "etcd.yaml").read_text() == "another\n"
+
+
+def test_pods_that_do_not_end(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck(argv: list[str], **options: Any) -> tuple[int, str, str]:
+        return (1, "", "busy") if "rmp" in argv else host.run(argv, **options)
+
+    clock = iter(range(1000))
+    switch = Switch(
+        Runner(stuck),
+        Deadline(5, clock=lambda: float(next(clock)), sleep=lambda _seconds: None),
+        manifests=str(host.manifests),
+        held=str(host.held),
+    )
+    with pytest.raises(KubewrightError, match="to end on this host"):
+        switch.stop(plan_stop(switch.look(COMPONENTS), kubelet_runs=True), COMPONENTS, 1)
+
+
+def test_etcd_starts_only_with_the_data_that_was_restored(tmp_path: Path) -> None:
+    with pytest.raises(KubewrightError, match="lab-1 is wanted, and none is there"):
+        need_restored(str(tmp_path), "marker.json", "lab-1")
+    (tmp_path / "member").mkdir()
+    (tmp_path / "member" / "marker.json").write_text('{"token": "lab-0"}')
+    with pytest.raises(KubewrightError, match="lab-0 is there"):
+        need_restored(str(tmp_path), "marker.json", "lab-1")
+    need_restored(str(tmp_path), "marker.json", "lab-0")
+    assert held_pods.HELD != held_pods.MANIFESTS
