@@ -11,8 +11,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +18,10 @@ from pathlib import Path
 import pytest
 import yaml
 from hardlab import ETCDCTL, addresses, kubectl, shell
-from labtools import ROOT, VIP, Notes, Recap, kill, kill_tree, playbook, run, start, wait_until
+from labtools import ROOT, VIP, Notes, Recap, kill, kill_in_step, playbook, run, start, wait_until
 from probe import Probe
 
-from lab.nodes import STATE, ansible_tool
+from lab.nodes import STATE
 
 EVERYTHING = bool(os.environ.get("KUBEWRIGHT_ALL_FAULTS"))
 soak = pytest.mark.skipif(not EVERYTHING, reason="takes long; make soak runs it")
@@ -60,25 +58,8 @@ def remove(names: str, *options: str, where: Path | str = "inventories/lab", che
 
 
 def cut_off(names: str, step: str) -> None:
-    """Run the playbook and kill it, with all that it started here, in a step."""
-    words = [ansible_tool("ansible-playbook"), "-i", "inventories/lab", "playbooks/remove_node.yml"]
-    process = subprocess.Popen(
-        [*words, "-e", f"remove_node={names}"],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    lines = []
-    assert process.stdout
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("TASK [") and step in line:
-            kill_tree(process.pid)
-            break
-    process.wait()
-    assert process.returncode == -signal.SIGKILL, "".join(lines)
+    """Run the playbook and kill it as a step begins."""
+    kill_in_step("remove_node", step, "-e", f"remove_node={names}", inventory="inventories/lab", after=0)
 
 
 def site(where: Path | str = "inventories/lab", check: bool = True) -> Recap:
