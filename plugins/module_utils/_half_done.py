@@ -24,8 +24,8 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._durable import
 
 NOTE = "/var/lib/kubewright/kubeadm-began.json"
 
-# The subcommands that make or unmake a node.
-_LONG = ("init", "join", "reset")
+# The subcommands that make or unmake a node, or give it another version.
+_LONG = ("init", "join", "reset", "upgrade")
 _AUTHORITY_KEYS = ("ca.key", "front-proxy-ca.key", "etcd/ca.key")
 # Those that kubeadm reset deletes, but for the kubelet's own: only kubeadm puts these there, for nobody else.
 _KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
