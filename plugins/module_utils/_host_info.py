@@ -240,12 +240,13 @@ def _flag(manifest: str, name: str) -> str:
 def versions(runner: Runner, etcdctl: str) -> dict[str, str | None]:
     """Return the version of each tool without a leading v; None when it is not installed or does not run."""
     return {
-        name: _version(runner, [etcdctl, *argv[1:]] if name == "etcdctl" else argv)
+        name: tool_version(runner, [etcdctl, *argv[1:]] if name == "etcdctl" else argv)
         for name, argv in _VERSION_COMMANDS.items()
     }
 
 
-def _version(runner: Runner, argv: list[str]) -> str | None:
+def tool_version(runner: Runner, argv: list[str]) -> str | None:
+    """Return the version that a tool prints, None when it is not installed or does not run."""
     if not runner.find(argv[0]):
         return None
     try:

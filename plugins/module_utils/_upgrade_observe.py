@@ -14,11 +14,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubewright.cluster.plugins.module_utils._cluster_info import Api, image_version
+from ansible_collections.kubewright.cluster.plugins.module_utils._cluster_info import (
+    Api,
+    image_version,
+    parse_cluster_configuration,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._drain import is_our_cordon
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError
 from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import HELD
-from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import etcd_data, free_mib
+from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import (
+    etcd_data,
+    free_mib,
+    tool_version,
+)
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._target_kubeadm import etcd_tag
 
 CONFIG_MAP = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
@@ -89,6 +98,21 @@ def observe_host_upgrade(root: Path = Path("/")) -> dict[str, Any]:
         "old_log": log_of_3_5(folder) if folder else None,
         "free_mib": {path: free_mib(root, path) for path in ("/etc/kubernetes", "/var/lib/containerd")},
         "backups": [{"path": f"{TEMPORARY}/{path.name}", "kind": kind} for path, kind in left_behind(root)],
+    }
+
+
+def observe_part(runner: Runner, api: Api, node: str, root: Path = Path("/")) -> dict[str, Any]:
+    """Return what the upgrade of this host's part depends on, of the host and of the cluster."""
+    text = str((_get(api, CONFIG_MAP).get("data") or {}).get("ClusterConfiguration") or "")
+    about = (_get(api, f"/api/v1/nodes/{node}").get("status") or {}).get("nodeInfo") or {}
+    return {
+        "kubeadm": tool_version(runner, ["kubeadm", "version", "--output=short"]) or "",
+        "installed": tool_version(runner, ["kubelet", "--version"]) or "",
+        "manifests": manifests(root),
+        "lost": lost_manifests(root) if manifests(root) else {},
+        "told": parse_cluster_configuration(text)["kubeadm_version"] or "",
+        "pinned": etcd_tag(text),
+        "kubelet": str(about.get("kubeletVersion") or "").lstrip("v"),
     }
 
 

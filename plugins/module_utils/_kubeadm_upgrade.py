@@ -1,0 +1,280 @@
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run `kubeadm upgrade` on one host, and say what became of it.
+
+What is done is read from the manifests and from the cluster, never remembered: kubeadm puts old manifests back where a
+component does not come up, and one that was killed has left anything between none and all of them.
+
+PRIVATE to the collection: this interface can change in any release.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kubewright.cluster.plugins.module_utils._durable import sync
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm import (
+    close_kubelet_files,
+    failure,
+    phases,
+)
+from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade_plan import CONTROL_PLANE
+from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import redact
+from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import step as log_step
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
+from ansible_collections.kubewright.cluster.plugins.module_utils._target_kubeadm import (
+    upgrade_configuration,
+    without_etcd_tag,
+)
+from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_etcd import behind
+from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_observe import (
+    CONFIG_MAP,
+    left_behind,
+    lost_manifests,
+    manifests,
+)
+
+PARTS = ("control_plane", "addons", "kubelet_config", "kubelet")
+
+# The kubelet's configuration comes in a part of its own, right before the kubelet that it is for.
+_KUBELET_CONFIG = "kubelet-config"
+# What `kubeadm upgrade node` does beside it on a control plane that is done.
+_BESIDE_KUBELET = ("preflight", "control-plane", "kubeconfig", "addon")
+
+_RENEWED = re.compile(r"^\[upgrade/staticpods\] Renewing (\S+) certificate$", re.MULTILINE)
+_MERGE_PATCH = "application/merge-patch+json"
+_TEMPORARY = "/etc/kubernetes/tmp"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the module was asked for. *etcd_tag* is what this kubeadm brings, empty with an external etcd."""
+
+    part: str
+    version: str
+    apply: bool = False
+    etcd_tag: str = ""
+    renew: bool = True
+    patches: str = ""
+    ignored: Sequence[str] = ()
+    manifest_seconds: int = 300
+    timeout: float = 1800
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What there is. *told* is the version in the ConfigMap kubeadm-config; *kubelet* the one that the node reports."""
+
+    kubeadm: str
+    manifests: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
+    told: str = ""
+    pinned: str = ""
+    kubelet: str = ""
+    installed: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of kubeadm, none where *command* is empty. *put_back* are manifests that are missing."""
+
+    command: str = ""
+    words: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    put_back: Mapping[str, str] = field(default_factory=dict)
+    unpin: bool = False
+    restart: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.command or self.put_back or self.unpin or self.restart)
+
+    @property
+    def moves_pods(self) -> bool:
+        return bool(self.command) and "control-plane" not in self.skip and not self.words
+
+
+def plan(wanted: Wanted, seen: Seen) -> Run:
+    """Decide what is left to do; raise where the host is not ready for it."""
+    if wanted.part == "kubelet":
+        return _plan_kubelet(wanted, seen)
+    # kubeadm takes the version of etcd from its own, whatever version it is told to upgrade to.
+    if seen.kubeadm != wanted.version:
+        raise KubewrightError(
+            f"kubeadm {seen.kubeadm or '(none)'} is installed, and {wanted.version} is wanted",
+            remedy=f"Install the package kubeadm in version {wanted.version} first",
+        )
+    # Only who applies writes the version into the ConfigMap, from which everybody else takes it.
+    applies = wanted.part == "control_plane" and wanted.apply and seen.told != wanted.version
+    if not applies and seen.told != wanted.version:
+        raise KubewrightError(
+            f"The cluster was told of {seen.told or 'no version'}, and {wanted.version} is wanted",
+            where="ConfigMap kubeadm-config",
+            remedy="Let one control plane apply the upgrade first",
+        )
+    if wanted.part == "control_plane":
+        return _plan_control_plane(wanted, seen, applies)
+    if wanted.part == "addons":
+        return Run("node", words=("phase", "addon", "all"))
+    if seen.kubelet == wanted.version:
+        return Run()
+    beside = _BESIDE_KUBELET if seen.manifests else ()
+    return Run("node", skip=beside)
+
+
+def _plan_control_plane(wanted: Wanted, seen: Seen, applies: bool) -> Run:
+    if not seen.manifests and not seen.lost:
+        raise KubewrightError(
+            "This host is no control plane",
+            where="/etc/kubernetes/manifests",
+            remedy="Upgrade its kubelet instead",
+        )
+    unpin = applies and bool(seen.pinned) and bool(wanted.etcd_tag) and behind(seen.pinned, wanted.etcd_tag)
+    current = not seen.lost and all(seen.manifests.get(name) == wanted.version for name in CONTROL_PLANE)
+    etcd = seen.manifests.get("etcd", "")
+    if etcd and wanted.etcd_tag and behind(etcd, wanted.etcd_tag):
+        current = False
+    if current and not applies:
+        return Run()
+    skip = (_KUBELET_CONFIG, "control-plane") if current else (_KUBELET_CONFIG,)
+    return Run("apply" if applies else "node", skip=skip, put_back=seen.lost, unpin=unpin)
+
+
+def _plan_kubelet(wanted: Wanted, seen: Seen) -> Run:
+    if seen.installed != wanted.version:
+        raise KubewrightError(
+            f"kubelet {seen.installed or '(none)'} is installed, and {wanted.version} is wanted",
+            remedy=f"Install the package kubelet in version {wanted.version} first",
+        )
+    return Run(restart=seen.kubelet != wanted.version)
+
+
+@dataclass(frozen=True)
+class Component:
+    """What became of one static pod."""
+
+    name: str
+    before: str
+    after: str
+    rolled_back: bool = False
+
+    def returned(self) -> dict[str, Any]:
+        action = (
+            "rolled back" if self.rolled_back else "upgraded" if self.before != self.after else "unchanged"
+        )
+        return {"name": self.name, "from": self.before, "to": self.after, "action": action}
+
+
+def compare(before: Mapping[str, str], after: Mapping[str, str], output: str) -> list[Component]:
+    """Say what became of each static pod, from its manifest and from what kubeadm printed about it.
+
+    A manifest that kubeadm has put in place and that is the old one again was rolled back.
+    """
+    tried = set(re.findall(r"Moving new manifest to \"\S*/([a-z-]+)\.yaml\"", output))
+    return [
+        Component(name, tag, after.get(name, ""), rolled_back=name in tried and after.get(name) == tag)
+        for name, tag in before.items()
+    ]
+
+
+class Upgrader:
+    """Carries a run out on this host. *root* is another folder than / in tests only."""
+
+    def __init__(self, runner: Runner, api: Any, root: Path = Path("/"), kubeadm: str = "kubeadm") -> None:
+        self._runner = runner
+        self._api = api
+        self._root = root
+        self._kubeadm = kubeadm
+
+    def prepare(self, run: Run) -> None:
+        """Put back what is missing, and take out of the ConfigMap what would hold etcd back."""
+        for component, backup in run.put_back.items():
+            target = self._root / f"etc/kubernetes/manifests/{component}.yaml"
+            with log_step("write", str(target)):
+                # Beside it first: the kubelet passes over names that begin with a dot.
+                beside = target.with_name(f".kubewright-{target.name}")
+                shutil.copyfile(self._root / backup.lstrip("/"), beside)
+                beside.chmod(0o600)
+                sync(str(beside))
+                beside.replace(target)
+                sync(str(target.parent))
+        if run.unpin:
+            self._unpin()
+
+    def _unpin(self) -> None:
+        found = self._api.get(CONFIG_MAP)
+        text = without_etcd_tag(found["data"]["ClusterConfiguration"])
+        version = found["metadata"]["resourceVersion"]
+        body = {"metadata": {"resourceVersion": version}, "data": {"ClusterConfiguration": text}}
+        self._api.request("PATCH", CONFIG_MAP, body=body, content_type=_MERGE_PATCH)
+
+    def kubeadm(self, wanted: Wanted, run: Run, before: Mapping[str, str]) -> dict[str, Any]:
+        """Run kubeadm; return what became of it, or raise with that."""
+        argv = [self._kubeadm, "upgrade", run.command, *run.words, "--config=/dev/stdin"]
+        argv += ["--yes"] if run.command == "apply" else []
+        document = upgrade_configuration(
+            run.command,
+            wanted.version,
+            ignored=wanted.ignored,
+            renew=wanted.renew,
+            patches=wanted.patches,
+            skip=run.skip,
+            manifest_seconds=wanted.manifest_seconds,
+        )
+        done = self._runner.run(argv, check=False, stdin=document, timeout=wanted.timeout, secret=True)
+        stdout, stderr = redact(done.stdout), redact(done.stderr)
+        close_kubelet_files(self._root / "var/lib/kubelet")
+        components = compare(before, manifests(self._root), stdout)
+        facts = {
+            "components": [one.returned() for one in components],
+            "phases": phases(stdout),
+            "certificates_renewed": list(dict.fromkeys(_RENEWED.findall(stdout))),
+            "backup_paths": [f"{_TEMPORARY}/{path.name}" for path, _kind in left_behind(self._root)],
+        }
+        if done.rc == 0:
+            return {**facts, "stdout": stdout}
+        raise CommandError(
+            f"kubeadm upgrade {run.command} failed",
+            cmd=argv,
+            rc=done.rc,
+            stdout=stdout,
+            stderr=stderr,
+            why=failure(stderr) or failure(stdout),
+            remedy=_remedy(components, lost_manifests(self._root), wanted.version),
+            **facts,
+        )
+
+    def prune(self, keep: int) -> list[str]:
+        """Delete what kubeadm left behind, but for the newest *keep* of each kind; return what went."""
+        by_kind: dict[str, list[Path]] = {}
+        for path, kind in left_behind(self._root):
+            by_kind.setdefault(kind, []).append(path)
+        gone = [path for paths in by_kind.values() for path in (paths[:-keep] if keep else paths)]
+        for path in gone:
+            with log_step("write", str(path)):
+                shutil.rmtree(path)
+        return [f"{_TEMPORARY}/{path.name}" for path in gone]
+
+
+def _remedy(components: Sequence[Component], lost: Mapping[str, str], version: str) -> str:
+    """Say what runs now, and what to do."""
+    back = [one.name for one in components if one.rolled_back]
+    moved = [one.name for one in components if one.before != one.after]
+    said = []
+    if back:
+        said.append(f"kubeadm has put the old {', '.join(back)} back")
+    if moved:
+        said.append(f"{', '.join(moved)} {'is' if len(moved) == 1 else 'are'} of {version} already")
+    if lost:
+        said.append(
+            f"the manifest of {', '.join(lost)} is missing, and its backup is {', '.join(lost.values())}"
+        )
+    state = "; ".join(said) or "No static pod of this host was changed"
+    return f"{state[:1].upper()}{state[1:]}. Mend the cause and run again: it goes on from here"

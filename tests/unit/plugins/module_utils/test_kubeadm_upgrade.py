@@ -1,0 +1,268 @@
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What kubeadm is run for on one host, and what is said of its end; kubeadm itself is faked."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade import (
+    Run,
+    Seen,
+    Upgrader,
+    Wanted,
+    plan,
+)
+from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade_plan import CONTROL_PLANE
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
+
+OLD, NEW = "1.36.3", "1.37.1"
+PODS = {"etcd": "3.6.16-0", **dict.fromkeys(CONTROL_PLANE, OLD)}
+DONE = {"etcd": "3.7.0-0", **dict.fromkeys(CONTROL_PLANE, NEW)}
+WANTED = Wanted("control_plane", NEW, etcd_tag="3.7.0-0")
+SEEN = Seen(kubeadm=NEW, manifests=PODS, told=NEW, kubelet=OLD, installed=OLD)
+LOST = {"etcd": "/etc/kubernetes/tmp/kubeadm-backup-manifests-1/etcd.yaml"}
+
+
+def wanted(part: str = "control_plane", **more: Any) -> Wanted:
+    return replace(WANTED, part=part, **more)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen", "run"),
+    [
+        (wanted(apply=True), replace(SEEN, told=OLD), Run("apply", skip=("kubelet-config",))),
+        (wanted(), SEEN, Run("node", skip=("kubelet-config",))),
+        # Somebody has told the cluster meanwhile.
+        (wanted(apply=True), SEEN, Run("node", skip=("kubelet-config",))),
+        (wanted(), replace(SEEN, manifests=DONE), Run()),
+        (wanted(apply=True), replace(SEEN, manifests=DONE), Run()),
+        # Cut off between the static pods and the ConfigMap: the data of etcd is not copied a second time.
+        (
+            wanted(apply=True),
+            replace(SEEN, manifests=DONE, told=OLD),
+            Run("apply", skip=("kubelet-config", "control-plane")),
+        ),
+        (
+            wanted(),
+            replace(SEEN, manifests={**DONE, "kube-scheduler": OLD}),
+            Run("node", skip=("kubelet-config",)),
+        ),
+        (
+            wanted(),
+            replace(SEEN, manifests={**DONE, "etcd": "3.6.16-0"}),
+            Run("node", skip=("kubelet-config",)),
+        ),
+        # An etcd that is newer than kubeadm's stays.
+        (wanted(), replace(SEEN, manifests={**DONE, "etcd": "3.7.3-0"}), Run()),
+        (wanted(etcd_tag=""), replace(SEEN, manifests=dict.fromkeys(CONTROL_PLANE, NEW)), Run()),
+        (
+            wanted(),
+            replace(SEEN, manifests=dict.fromkeys(CONTROL_PLANE, NEW), lost=LOST),
+            Run("node", skip=("kubelet-config",), put_back=LOST),
+        ),
+        (
+            wanted(apply=True),
+            replace(SEEN, told=OLD, pinned="3.6.16-0"),
+            Run("apply", skip=("kubelet-config",), unpin=True),
+        ),
+        (
+            wanted(apply=True),
+            replace(SEEN, told=OLD, pinned="3.7.3-0"),
+            Run("apply", skip=("kubelet-config",)),
+        ),
+        (wanted("addons"), replace(SEEN, manifests=DONE), Run("node", words=("phase", "addon", "all"))),
+        (
+            wanted("kubelet_config"),
+            replace(SEEN, manifests=DONE),
+            Run("node", skip=("preflight", "control-plane", "kubeconfig", "addon")),
+        ),
+        (wanted("kubelet_config"), replace(SEEN, manifests={}), Run("node")),
+        (wanted("kubelet_config"), replace(SEEN, manifests={}, kubelet=NEW), Run()),
+        (wanted("kubelet"), replace(SEEN, installed=NEW), Run(restart=True)),
+        (wanted("kubelet"), replace(SEEN, installed=NEW, kubelet=NEW), Run()),
+        # The package of the kubelet says nothing about kubeadm's.
+        (wanted("kubelet"), replace(SEEN, installed=NEW, kubeadm=OLD), Run(restart=True)),
+    ],
+)
+def test_what_is_left_decides(asked: Wanted, seen: Seen, run: Run) -> None:
+    assert plan(asked, seen) == run
+    assert run.changed == (run != Run())
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen", "why"),
+    [
+        (wanted(), replace(SEEN, kubeadm=OLD), "kubeadm 1.36.3 is installed"),
+        (wanted("addons"), replace(SEEN, kubeadm=""), r"kubeadm \(none\) is installed"),
+        (wanted(), replace(SEEN, told=OLD), "The cluster was told of 1.36.3"),
+        (wanted("kubelet_config"), replace(SEEN, told=OLD), "The cluster was told of 1.36.3"),
+        (wanted(), replace(SEEN, manifests={}), "no control plane"),
+        (wanted("kubelet"), SEEN, "kubelet 1.36.3 is installed"),
+    ],
+)
+def test_a_host_that_is_not_ready(asked: Wanted, seen: Seen, why: str) -> None:
+    with pytest.raises(KubewrightError, match=why) as caught:
+        plan(asked, seen)
+    assert caught.value.remedy
+
+
+def write(root: Path, tags: dict[str, str]) -> None:
+    folder = root / "etc/kubernetes/manifests"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, tag in tags.items():
+        (folder / f"{name}.yaml").write_text(f"    image: registry.k8s.io/{name}:{tag}\n")
+
+
+MOVING = '[upgrade/staticpods] Moving new manifest to "/etc/kubernetes/manifests/{0}.yaml" and backing up\n'
+
+
+class FakeKubeadm:
+    """Moves the manifests that it is told to, and ends as it is told to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.moves: dict[str, str] = {}
+        self.puts_back: dict[str, str] = {}
+        self.rc = 0
+        self.stderr = ""
+        self.calls: list[tuple[list[str], dict[str, Any]]] = []
+
+    def run_command(self, argv: list[str], **options: Any) -> tuple[int, str, str]:
+        self.calls.append((argv[argv.index("kubeadm") :], json.loads(options["data"])))
+        write(self.root, {**self.moves, **self.puts_back})
+        output = "[upgrade/preflight] Running\n" + "".join(map(MOVING.format, self.moves))
+        output += "[upgrade/staticpods] Renewing apiserver certificate\n"
+        return self.rc, output, self.stderr
+
+    def upgrader(self, api: Any = None) -> Upgrader:
+        return Upgrader(Runner(self.run_command), api, self.root)
+
+
+@pytest.fixture
+def kubeadm(tmp_path: Path) -> FakeKubeadm:
+    write(tmp_path, PODS)
+    return FakeKubeadm(tmp_path)
+
+
+def actions(facts: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["action"] for one in facts["components"]}
+
+
+def test_an_upgrade_that_works(kubeadm: FakeKubeadm) -> None:
+    kubeadm.moves = DONE
+    asked = wanted(apply=True, ignored=["SystemVerification"], patches="/etc/kubernetes/patches")
+    done = kubeadm.upgrader().kubeadm(asked, Run("apply", skip=("kubelet-config",)), PODS)
+    assert set(actions(done).values()) == {"upgraded"} and done["certificates_renewed"] == ["apiserver"]
+    [(words, document)] = kubeadm.calls
+    # No flag may stand beside a configuration but a few.
+    assert words == ["kubeadm", "upgrade", "apply", "--config=/dev/stdin", "--yes"]
+    assert document["apply"]["kubernetesVersion"] == "v1.37.1"
+    assert document["apply"]["skipPhases"] == ["kubelet-config"]
+
+
+def test_what_kubeadm_has_put_back_is_told_from_what_it_never_reached(kubeadm: FakeKubeadm) -> None:
+    kubeadm.moves = {"etcd": "3.7.0-0", "kube-apiserver": NEW}
+    kubeadm.puts_back = {"kube-apiserver": OLD}
+    kubeadm.rc, kubeadm.stderr = 1, "error: error execution phase control-plane: timed out\n"
+    with pytest.raises(CommandError, match="kubeadm upgrade node failed") as caught:
+        kubeadm.upgrader().kubeadm(wanted(), Run("node"), PODS)
+    assert actions(caught.value.facts) == {
+        "etcd": "upgraded",
+        "kube-apiserver": "rolled back",
+        "kube-controller-manager": "unchanged",
+        "kube-scheduler": "unchanged",
+    }
+    assert "timed out" in caught.value.why
+    assert caught.value.remedy.startswith(
+        "Kubeadm has put the old kube-apiserver back; etcd is of 1.37.1 already"
+    )
+
+
+def test_a_failure_before_anything_was_moved(kubeadm: FakeKubeadm) -> None:
+    kubeadm.rc, kubeadm.stderr = 1, "error: error execution phase preflight: not ready\n"
+    with pytest.raises(CommandError) as caught:
+        kubeadm.upgrader().kubeadm(wanted(), Run("node"), PODS)
+    assert "No static pod of this host was changed" in caught.value.remedy
+
+
+def left(root: Path, name: str, time: int) -> Path:
+    folder = root / "etc/kubernetes/tmp" / name
+    folder.mkdir(parents=True)
+    (folder / "file").write_text("")
+    os.utime(folder, (time, time))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("keep", "stays"),
+    [(0, []), (1, ["kubeadm-backup-etcd-3", "kubeadm-backup-manifests-1"]), (9, None)],
+)
+def test_only_the_newest_backups_of_each_kind_stay(
+    kubeadm: FakeKubeadm, keep: int, stays: list[str] | None
+) -> None:
+    everything = [
+        "kubeadm-backup-etcd-1",
+        "kubeadm-backup-etcd-2",
+        "kubeadm-backup-etcd-3",
+        "kubeadm-backup-manifests-1",
+    ]
+    for number, name in enumerate(everything):
+        left(kubeadm.root, name, 100 + number)
+    left(kubeadm.root, "somebody-elses", 1)
+    stays = everything if stays is None else stays
+    gone = kubeadm.upgrader().prune(keep)
+    assert gone == [f"/etc/kubernetes/tmp/{name}" for name in everything if name not in stays]
+    there = {path.name for path in (kubeadm.root / "etc/kubernetes/tmp").iterdir()}
+    assert there == {*stays, "somebody-elses"}
+
+
+def test_a_manifest_that_is_missing_is_put_back(kubeadm: FakeKubeadm) -> None:
+    target = kubeadm.root / "etc/kubernetes/manifests/etcd.yaml"
+    backup = kubeadm.root / LOST["etcd"].lstrip("/")
+    backup.parent.mkdir(parents=True)
+    backup.write_text("of before")
+    target.unlink()
+    kubeadm.upgrader().prepare(Run("node", put_back=LOST))
+    assert target.read_text() == "of before" and target.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in target.parent.glob(".*")] == []
+
+
+class FakeApi:
+    """Keeps one ConfigMap."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.patches: list[dict[str, Any]] = []
+
+    def get(self, _path: str) -> dict[str, Any]:
+        return {"metadata": {"resourceVersion": "42"}, "data": {"ClusterConfiguration": self.text}}
+
+    def request(self, _method: str, _path: str, *, body: dict[str, Any], content_type: str) -> None:
+        assert content_type == "application/merge-patch+json"
+        self.patches.append(body)
+
+
+def test_a_pin_goes_and_nothing_else(kubeadm: FakeKubeadm) -> None:
+    api = FakeApi("etcd:\n  local:\n    dataDir: /x\n    imageTag: 3.6.16-0\nkind: ClusterConfiguration\n")
+    kubeadm.upgrader(api).prepare(Run("apply", unpin=True))
+    [body] = api.patches
+    assert (
+        body["data"]["ClusterConfiguration"]
+        == "etcd:\n  local:\n    dataDir: /x\nkind: ClusterConfiguration\n"
+    )
+    # Somebody who writes at the same moment wins.
+    assert body["metadata"]["resourceVersion"] == "42"
+
+
+def test_nothing_is_prepared_where_nothing_is_missing(kubeadm: FakeKubeadm) -> None:
+    forbidden: Callable[..., Any] = lambda *_a, **_k: pytest.fail("the API was asked")  # noqa: E731
+    api = type("Api", (), {"get": forbidden, "request": forbidden})()
+    kubeadm.upgrader(api).prepare(Run("node"))

@@ -1,0 +1,220 @@
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The etcd of a control plane that is restarted with another image or log; the host and etcd are faked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.kubewright.cluster.plugins.module_utils import _stacked_etcd as stacked
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import Etcd, Member, quorum
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
+from ansible_collections.kubewright.cluster.plugins.module_utils._stacked_etcd import StackedEtcd, Wishes
+
+MANIFEST = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: etcd
+spec:
+  containers:
+  - command:
+    - etcd
+    - --advertise-client-urls=https://10.0.0.11:2379
+    - --data-dir=/var/lib/etcd
+    - --initial-advertise-peer-urls=https://10.0.0.11:2380
+    - --snapshot-count=10000
+    image: registry.example.com:5000/etcd:3.6.8-0
+    imagePullPolicy: IfNotPresent
+"""
+API_SERVER = """\
+  - command:
+    - kube-apiserver
+    - --etcd-servers=https://127.0.0.1:2379
+    - --secure-port=6443
+    image: registry.k8s.io/kube-apiserver:v1.36.3
+"""
+
+
+def test_the_tag_of_the_image_and_nothing_else() -> None:
+    changed = stacked.with_image_tag(MANIFEST, "3.6.16-0")
+    assert changed == MANIFEST.replace("etcd:3.6.8-0", "etcd:3.6.16-0")
+    with pytest.raises(KubewrightError, match="without a tag"):
+        stacked.with_image_tag("    image: registry.example.com:5000/etcd\n", "3.6.16-0")
+
+
+def test_an_argument_takes_the_place_of_one_of_its_name() -> None:
+    changed = stacked.with_argument(MANIFEST, "etcd", "--snapshot-count=1")
+    assert changed.count("snapshot-count") == 1
+    assert "  - command:\n    - etcd\n    - --snapshot-count=1\n    - --advertise-client-urls=" in changed
+    with pytest.raises(KubewrightError, match="does not begin its command with etcd"):
+        stacked.with_argument("  - command: [etcd]\n", "etcd", "--snapshot-count=1")
+
+
+def member(number: int, leader: int = 1, healthy: bool = True) -> Member:
+    return Member(
+        f"id{number}",
+        f"cp{number}",
+        [f"https://10.0.0.1{number}:2380"],
+        [f"https://10.0.0.1{number}:2379"],
+        is_leader=number == leader,
+        healthy=healthy,
+    )
+
+
+class FakeEtcd:
+    """Three members; who leads can be changed."""
+
+    def __init__(self) -> None:
+        self.members = [member(number) for number in (1, 2, 3)]
+        self.applied = 500
+
+    def observe(self) -> Etcd:
+        return Etcd(self.members, quorum(self.members), "id1")
+
+    def at(self, _urls: list[str]) -> FakeEtcd:
+        return self
+
+    def read(self, parse: Any, *_words: str) -> Any:
+        return parse([{"Status": {"raftAppliedIndex": self.applied}}])
+
+
+class FakePods:
+    """Writes what it is told, and notes it; with snapshots after every entry the member saves one."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.texts: list[str] = []
+        self.fails = False
+        self.saves = True
+
+    def replace(self, file: Any, component: str, pods: Any, text: str, healthy: Any) -> None:
+        assert component in ("etcd", "kube-apiserver") and healthy()
+        if self.fails:
+            raise KubewrightError("etcd does not come up with its new settings")
+        self.texts.append(text)
+        file.path.write_text(text)
+        if "--snapshot-count=1\n" in text and self.saves:
+            folder = self.data / "member/snap"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{1:016x}-{501:016x}.snap").write_text("")
+
+
+class Host:
+    """A control plane with a folder of its own."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.manifest = root / "etcd.yaml"
+        self.data = root / "data"
+        self.manifest.write_text(MANIFEST.replace("/var/lib/etcd", str(self.data)))
+        self.etcd = FakeEtcd()
+        self.pods = FakePods(self.data)
+        self.moved: list[str] = []
+        monkeypatch.setattr(stacked, "Operator", lambda *_args: self)
+        monkeypatch.setattr(stacked, "plan_member", lambda wanted, _etcd: wanted)
+        self.now = 0.0
+
+    def apply(self, wanted: Any) -> None:
+        """Stand for the operator of members."""
+        self.moved.append(f"{wanted.state} {wanted.peer_url}")
+        self.etcd.members = [member(number, leader=2) for number in (1, 2, 3)]
+
+    def run_command(self, argv: list[str], **options: Any) -> tuple[int, str, str]:
+        """Stand for `kubectl patch --local`, which translates manifests."""
+        texts = options["data"].split("\n---\n")
+        return 0, "\n".join(json.dumps(_pod(text)) for text in texts), ""
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def stacked(self) -> StackedEtcd:
+        return StackedEtcd(
+            Runner(self.run_command),
+            self.etcd,  # type: ignore[arg-type]
+            lambda: Deadline(30, clock=self.clock, sleep=self.sleep),
+            pods=self.pods,  # type: ignore[arg-type]
+            manifest=self.manifest,
+            state=self.manifest.parent / "state",
+        )
+
+    def run(self, wishes: Wishes) -> list[str]:
+        etcd = self.stacked()
+        seen = etcd.look()
+        steps = stacked.plan(wishes, seen)
+        etcd.apply(wishes, steps, seen)
+        return steps
+
+
+def _pod(text: str) -> dict[str, Any]:
+    lines = [line.strip() for line in text.splitlines()]
+    words = [line[2:] for line in lines if line.startswith("- ") and not line.endswith(":")]
+    image = next(line.partition(": ")[2] for line in lines if line.startswith("image:"))
+    return {"spec": {"containers": [{"command": words, "image": image}]}}
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+def test_another_image_after_the_leadership_went_away(host: Host) -> None:
+    assert host.run(Wishes(tag="3.6.16-0")) == ["image"]
+    assert host.moved == ["follower https://10.0.0.11:2380"]
+    assert [text.count("etcd:3.6.16-0") for text in host.pods.texts] == [1]
+    assert host.run(Wishes(tag="3.6.16-0")) == []
+
+
+def test_a_log_begins_anew_and_the_member_then_runs_as_before(host: Host) -> None:
+    before = host.manifest.read_text()
+    assert host.run(Wishes(begin_log_anew=True)) == ["log"]
+    first, second = host.pods.texts
+    assert "--snapshot-count=1\n" in first and second == before == host.manifest.read_text()
+
+
+def test_a_snapshot_that_does_not_come_leaves_nothing_behind(host: Host) -> None:
+    before = host.manifest.read_text()
+    host.pods.saves = False
+    with pytest.raises(KubewrightError, match="save a snapshot of its log"):
+        host.run(Wishes(begin_log_anew=True))
+    assert host.manifest.read_text() == before
+
+
+def test_a_restart_that_could_stop_the_cluster_is_refused(host: Host) -> None:
+    host.etcd.members[2] = member(3, healthy=False)
+    with pytest.raises(KubewrightError, match="cp1 is not restarted"):
+        host.run(Wishes(tag="3.6.16-0"))
+    assert not host.pods.texts and not host.moved
+
+
+def test_a_member_of_another_address_is_refused(host: Host) -> None:
+    host.etcd.members = host.etcd.members[1:]
+    with pytest.raises(KubewrightError, match="no member with the peer URL"):
+        host.run(Wishes(tag="3.6.16-0"))
+
+
+def test_a_host_without_etcd(tmp_path: Path, host: Host) -> None:
+    host.manifest.unlink()
+    with pytest.raises(KubewrightError, match="runs no etcd as a static pod"):
+        host.stacked().look()
+
+
+def test_the_other_members_are_lent_once(tmp_path: Path, host: Host) -> None:
+    manifest = tmp_path / "kube-apiserver.yaml"
+    manifest.write_text(API_SERVER)
+    runner = Runner(host.run_command)
+    lent = stacked.LentEtcd(runner, host.pods, manifest=manifest, state=tmp_path / "state")  # type: ignore[arg-type]
+    others = ["https://10.0.0.12:2379", "https://10.0.0.13:2379"]
+    assert lent.lend(others) is True
+    assert stacked.etcd_servers(manifest.read_text()) == ["https://127.0.0.1:2379", *others]
+    assert "--secure-port=6443" in manifest.read_text()
+    assert lent.lend(others) is False and lent.lend([]) is False
+    assert len(host.pods.texts) == 1
