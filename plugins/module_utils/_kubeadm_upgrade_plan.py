@@ -613,6 +613,7 @@ class _Planner:
             "node": node,
             "control_plane": self._nodes[node]["control_plane"],
             "actions": actions,
+            "drain": bool(actions) and self._nodes[node]["kubelet_version"] != self._target.version,
             "half_done": self._half_done[node],
         }
 

@@ -13,6 +13,7 @@ PRIVATE to the collection: this interface can change in any release.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ API_VERSION = "kubeadm.k8s.io/v1beta4"
 # Where a dry run writes instead of /etc/kubernetes/tmp (kubeadm's constants.EnvVarUpgradeDryRunDir).
 _DRY_RUN_FOLDER = "KUBEADM_UPGRADE_DRYRUN_DIR"
 _TIMEOUT = 120.0  # seconds
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 _VERSION_LINE = re.compile(r"^kubernetesVersion:.*$", re.M)
 _IMAGE_TAG = re.compile(r"^[ ]+imageTag:.*\n", re.M)
@@ -109,7 +111,9 @@ def _kubeadm(run_command: Callable[..., tuple[int, str, str]], question: Questio
         )
     deadline = Deadline(question.timeout)
     fetcher = Fetcher(_access(question, private), deadline)
-    return fetch(runner, fetcher, question.repository, question.version, private, deadline)
+    # What the collection runs has no proxy, except where it leaves the site.
+    outside = Runner(run_command, env={name: os.environ[name] for name in _PROXIES if name in os.environ})
+    return fetch(outside, fetcher, question.repository, question.version, private, deadline)
 
 
 def _access(question: Question, private: Path) -> Access:
@@ -155,7 +159,8 @@ def fetch(
         f"The package repository has no kubeadm {version}",
     )
     [package] = folder.glob("kubeadm_*.deb")
-    runner.run(["dpkg-deb", "--extract", str(package), str(folder / "kubeadm")], timeout=_TIMEOUT)
+    unpack = ["dpkg-deb", "--extract", str(package), str(folder / "kubeadm")]
+    runner.run(unpack, timeout=_TIMEOUT, asks=True)
     return str(folder / "kubeadm/usr/bin/kubeadm")
 
 

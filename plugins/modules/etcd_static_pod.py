@@ -29,6 +29,13 @@ options:
     type: str
     choices: [never, if_needed, always]
     default: never
+  lend_etcd:
+    description:
+      - The client URLs of the other members. The API server of this host asks them too from then on, so that it does
+        not miss its own etcd. C(kubeadm upgrade) and the playbook C(site.yml) write the own etcd only again.
+    type: list
+    elements: str
+    default: []
   timeout:
     description:
       - Seconds that each restart may take.
@@ -102,16 +109,19 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file i
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._stacked_etcd import (
+    LentEtcd,
     Seen,
     StackedEtcd,
     Wishes,
     plan,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import StaticPods
 from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_observe import log_of_3_5
 
 OWN = {
     "tag": {"type": "str", "default": ""},
     "begin_log_anew": {"type": "str", "choices": ["never", "if_needed", "always"], "default": "never"},
+    "lend_etcd": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "int", "default": 240},
 }
 
@@ -125,12 +135,17 @@ def wishes(params: dict[str, Any], seen: Seen) -> Wishes:
 
 def work(params: dict[str, Any], runner: Runner, *, act: bool) -> dict[str, Any]:
     """Look, plan, and act outside check mode."""
-    etcd = StackedEtcd(runner, client(runner, params), lambda: Deadline(params["timeout"]))
+
+    def deadline() -> Deadline:
+        return Deadline(params["timeout"])
+
+    etcd = StackedEtcd(runner, client(runner, params), deadline)
     seen = etcd.look()
     wanted = wishes(params, seen)
     steps = plan(wanted, seen)
     refusal = ""
-    if act:
+    if act and steps:
+        LentEtcd(runner, StaticPods(runner, deadline)).lend(params["lend_etcd"])
         etcd.apply(wanted, steps, seen)
     elif steps:
         try:

@@ -214,11 +214,13 @@ components:
   elements: dict
   sample: [{component: etcd, node: cp1, from: 3.6.8-0, to: 3.7.0-0}]
 hosts:
-  description: The actions on each node in their order, and what a run that was cut off has left there.
+  description:
+    - The C(actions) on each node in their order, whether its pods have to leave (C(drain)), and what a run that was cut
+      off has left there (C(half_done)).
   returned: with O(gather=plan)
   type: list
   elements: dict
-  sample: [{host: cp1, node: cp1, control_plane: true, actions: [kubeadm upgrade apply, kubelet], half_done: []}]
+  sample: [{host: cp1, node: cp1, control_plane: true, actions: [kubeadm upgrade apply], drain: true, half_done: []}]
 etcd:
   description:
     - The image tag that etcd will have (C(to)), the one that members go to first (C(step)), and whether a pinned tag is
