@@ -97,6 +97,7 @@ class Plan:
     control_plane_turns: list[str] = field(default_factory=list)
     apply: str = ""
     addons: str = ""
+    left_out: list[str] = field(default_factory=list)
     kubelet_turns: list[str] = field(default_factory=list)
     worker_turns: list[str] = field(default_factory=list)
     problems: list[Finding] = field(default_factory=list)
@@ -125,6 +126,7 @@ class Plan:
             },
             "apply": self.apply,
             "addons": self.addons,
+            "left_out": self.left_out,
             "problems": self.problems,
             "notices": self.notices,
             "lines": self.lines,
@@ -178,7 +180,6 @@ class _Planner:
         self._hosts = {host.node: host for host in hosts if host.node in self._nodes}
         self._strangers = [host for host in hosts if host.node not in self._nodes]
         self._stacked = cluster["topology"] == "stacked"
-        self._left_out: set[str] = set()
         self._half_done = {name: self._unfinished(name) for name in self._nodes}
 
     def run(self) -> None:
@@ -350,10 +351,11 @@ class _Planner:
         broken = {name for name, left in self._half_done.items() if left}
         for found in judged["reasons"]:
             where = found["where"]
-            if where in broken or (broken and found["what"].startswith(_OF_ADDONS)):
+            away = bool(broken or self._made.left_out)
+            if where in broken or (away and found["what"].startswith(_OF_ADDONS)):
                 self._made.notices.append(found)
             elif self._may_stay(found):
-                self._left_out.add(where)
+                self._made.left_out.append(where)
                 self._made.notices.append(found)
             else:
                 self._made.problems.append(found)
@@ -544,7 +546,7 @@ class _Planner:
         )
 
     def _kubelet_behind(self, node: str) -> bool:
-        if node in self._left_out:
+        if node in self._made.left_out:
             return False
         packages = self._facts(node).get("packages", {}).get("installed", {})
         installed = [str(packages[name]["version"]) for name in PACKAGES if name in packages]

@@ -243,6 +243,12 @@ addons:
   returned: with O(gather=plan)
   type: str
   sample: ""
+left_out:
+  description: The nodes that stay behind, with O(accept_not_ready_workers).
+  returned: with O(gather=plan)
+  type: list
+  elements: str
+  sample: []
 problems:
   description: What forbids the upgrade, as M(kubewright.cluster.cluster_info) gives reasons.
   returned: with O(gather=plan)

@@ -334,9 +334,12 @@ def test_a_silent_cluster_is_refused() -> None:
 def test_a_worker_that_is_not_ready_stays_behind_only_when_that_is_accepted() -> None:
     found = cluster()
     found["nodes"][4]["ready"] = False
+    found["addons"] = [
+        {"kind": "DaemonSet", "namespace": "x", "name": "x", "desired": 5, "ready": 4, "current": True}
+    ]
     assert "A node is not ready w2" in told(make(found))
     accepted = make(found, accept_not_ready_workers=True)
-    assert not accepted.problems and accepted.worker_turns == ["w1"]
+    assert not accepted.problems and accepted.worker_turns == ["w1"] and accepted.left_out == ["w2"]
     found["nodes"][2]["ready"] = False
     assert "A node is not ready cp3" in told(make(found, accept_not_ready_workers=True))
 
