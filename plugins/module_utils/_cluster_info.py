@@ -16,6 +16,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any, Callable, Protocol
 
+from ansible_collections.kubewright.cluster.plugins.module_utils._drain import is_our_cordon
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import Etcd, EtcdCtl, quorum
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import EtcdAccess
@@ -184,6 +185,7 @@ def node_facts(node: dict[str, Any]) -> dict[str, Any]:
         "reason": None if ready["status"] == "True" else ready.get("message") or ready.get("reason"),
         "control_plane": _CONTROL_PLANE_LABEL in (metadata.get("labels") or {}),
         "schedulable": not spec.get("unschedulable", False),
+        "cordoned_by_us": is_our_cordon(node),
         "deleting": bool(metadata.get("deletionTimestamp")),
         "pressure": [kind for kind in _PRESSURES if conditions.get(kind, {}).get("status") == "True"],
         "kubelet_version": ((status.get("nodeInfo") or {}).get("kubeletVersion") or "").lstrip("v"),

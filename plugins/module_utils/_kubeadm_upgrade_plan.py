@@ -255,7 +255,7 @@ class _Planner:
         )
         if installed and installed != running:
             found.append(f"kubelet {installed} is installed and {running} runs")
-        if node in self._upgrade["cordoned_by_us"]:
+        if self._nodes[node]["cordoned_by_us"]:
             found.append("it is still cordoned by an earlier run")
         return found
 
@@ -553,7 +553,7 @@ class _Planner:
         return (
             self._nodes[node]["kubelet_version"] != self._target.version
             or any(not one.startswith(f"{self._target.version}-") for one in installed)
-            or node in self._upgrade["cordoned_by_us"]
+            or self._nodes[node]["cordoned_by_us"]
         )
 
     def _limits(self) -> None:

@@ -19,7 +19,6 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._cluster_info i
     image_version,
     parse_cluster_configuration,
 )
-from ansible_collections.kubewright.cluster.plugins.module_utils._drain import is_our_cordon
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError
 from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import HELD
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import (
@@ -59,11 +58,6 @@ def observe_cluster_upgrade(api: Api) -> tuple[dict[str, Any], str]:
         "kube_proxy": _image_of(_get(api, f"{system}/daemonsets/kube-proxy"), "kube-proxy"),
         "coredns": _image_of(_get(api, f"{system}/deployments/coredns"), "coredns"),
         "etcd_tag": etcd_tag(text),
-        "cordoned_by_us": sorted(
-            node["metadata"]["name"]
-            for node in api.list("/api/v1/nodes")
-            if (node.get("spec") or {}).get("unschedulable") and is_our_cordon(node)
-        ),
     }, text
 
 

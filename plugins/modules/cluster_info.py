@@ -389,6 +389,10 @@ cluster:
           description: Whether it is not cordoned.
           type: bool
           sample: true
+        cordoned_by_us:
+          description: Whether M(kubewright.cluster.drain_node) cordoned it.
+          type: bool
+          sample: false
         deleting:
           description: Whether its object is being deleted.
           type: bool

@@ -116,6 +116,7 @@ def test_a_healthy_cluster() -> None:
         "reason": None,
         "control_plane": True,
         "schedulable": True,
+        "cordoned_by_us": False,
         "deleting": False,
         "pressure": [],
         "kubelet_version": "1.36.4",
@@ -327,6 +328,13 @@ def test_other_properties_of_a_node() -> None:
     )
     assert (facts["deleting"], facts["schedulable"], facts["control_plane"]) == (True, False, False)
     assert (facts["pressure"], facts["taints"]) == (["DiskPressure"], ["a=b:NoExecute"])
+    assert facts["cordoned_by_us"] is False
+
+
+def test_a_cordon_of_ours_is_known() -> None:
+    ours = {"kubewright.cluster/cordoned": "2026-11-22T10:00:00Z"}
+    assert node(metadata__annotations=ours, spec={"unschedulable": True})["cordoned_by_us"] is True
+    assert node(metadata__annotations=ours, spec={})["cordoned_by_us"] is False
 
 
 def pod(**status: Any) -> dict[str, Any]:

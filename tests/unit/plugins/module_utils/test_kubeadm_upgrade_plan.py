@@ -33,6 +33,7 @@ def node(name: str, version: str = OLD, **more: Any) -> dict[str, Any]:
         "reason": None,
         "control_plane": name.startswith("cp"),
         "schedulable": True,
+        "cordoned_by_us": False,
         "deleting": False,
         "pressure": [],
         "kubelet_version": version,
@@ -86,7 +87,7 @@ def cluster(control_planes: tuple[str, ...] = CPS, **more: Any) -> dict[str, Any
         "addons": [],
         "pending_csrs": [],
         "skew": {"ok": True, "problems": []},
-        "upgrade": {"kube_proxy": OLD, "coredns": "1.14.2", "etcd_tag": "", "cordoned_by_us": []},
+        "upgrade": {"kube_proxy": OLD, "coredns": "1.14.2", "etcd_tag": ""},
         **more,
     }
 
@@ -183,7 +184,7 @@ def test_a_cluster_that_is_done_has_nothing_to_do() -> None:
     for name in CPS:
         done(name, found)
     found["nodes"] = [node(name, NEW) for name in (*CPS, *WORKERS)]
-    found["upgrade"] = {"kube_proxy": NEW, "coredns": "1.14.6", "etcd_tag": "", "cordoned_by_us": []}
+    found["upgrade"] = {"kube_proxy": NEW, "coredns": "1.14.6", "etcd_tag": ""}
     there = [Host(name, name, name.startswith("cp"), facts(name, NEW)) for name in (*CPS, *WORKERS)]
     result = make(found, there)
     assert result.idle and not result.problems and result.lines == [f"Nothing to do: every host runs {NEW}."]
@@ -238,8 +239,7 @@ def test_a_broken_host_does_not_forbid_its_own_repair_but_another_one_does() -> 
 
 def test_a_node_that_we_cordoned_is_given_back_first() -> None:
     found = cluster()
-    found["nodes"][4] = node("w2", NEW, schedulable=False)
-    found["upgrade"]["cordoned_by_us"] = ["w2"]
+    found["nodes"][4] = node("w2", NEW, schedulable=False, cordoned_by_us=True)
     there = [replace(one, facts=facts(one.name, NEW)) if one.name == "w2" else one for one in hosts()]
     assert make(found, there).worker_turns == ["w2", "w1"]
 

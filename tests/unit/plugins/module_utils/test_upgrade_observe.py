@@ -126,9 +126,8 @@ def test_a_worker_has_none_of_it(tmp_path: Path) -> None:
 class FakeApi:
     """An API with some objects; the others are not there."""
 
-    def __init__(self, objects: dict[str, Any], nodes: list[dict[str, Any]]) -> None:
+    def __init__(self, objects: dict[str, Any]) -> None:
         self.objects = objects
-        self.nodes = nodes
 
     def get(self, path: str, **_query: Any) -> Any:
         name = path.rpartition("/")[2]
@@ -139,7 +138,7 @@ class FakeApi:
         return self.objects[name]
 
     def list(self, _path: str, **_query: Any) -> list[dict[str, Any]]:
-        return self.nodes
+        return []
 
 
 def workload(container: str, image: str) -> dict[str, Any]:
@@ -149,7 +148,7 @@ def workload(container: str, image: str) -> dict[str, Any]:
 def test_the_cluster_without_and_with_add_ons() -> None:
     text = "etcd:\n  local:\n    imageTag: 3.6.16-0\nkubernetesVersion: v1.36.3\n"
     config = {"data": {"ClusterConfiguration": text}}
-    found, said = observe.observe_cluster_upgrade(FakeApi({"kubeadm-config": config}, []))
+    found, said = observe.observe_cluster_upgrade(FakeApi({"kubeadm-config": config}))
     assert said == text and found["etcd_tag"] == "3.6.16-0"
     assert (found["kube_proxy"], found["coredns"]) == (None, None)
     objects = {
@@ -157,21 +156,7 @@ def test_the_cluster_without_and_with_add_ons() -> None:
         "kube-proxy": workload("kube-proxy", "registry.k8s.io/kube-proxy:v1.36.3"),
         "coredns": workload("other", "example.com/other-dns:v9"),
     }
-    found, _said = observe.observe_cluster_upgrade(FakeApi(objects, []))
+    found, _said = observe.observe_cluster_upgrade(FakeApi(objects))
     assert (found["kube_proxy"], found["coredns"]) == ("1.36.3", None)
     with pytest.raises(ApiError):
-        observe.observe_cluster_upgrade(FakeApi({"kubeadm-config": 500}, []))
-
-
-def test_only_nodes_that_this_collection_cordoned_count() -> None:
-    def node(name: str, unschedulable: bool, ours: bool) -> dict[str, Any]:
-        about: dict[str, Any] = {"name": name}
-        if ours:
-            fields = {"f:spec": {"f:unschedulable": {}}}
-            about["annotations"] = {"kubewright.cluster/cordoned": "2026-11-22T10:00:00Z"}
-            about["managedFields"] = [{"manager": "kubewright", "fieldsV1": fields}]
-        return {"metadata": about, "spec": {"unschedulable": unschedulable}}
-
-    nodes = [node("w1", True, True), node("w2", True, False), node("w3", False, True)]
-    found, _said = observe.observe_cluster_upgrade(FakeApi({}, nodes))
-    assert found["cordoned_by_us"] == ["w1"]
+        observe.observe_cluster_upgrade(FakeApi({"kubeadm-config": 500}))
