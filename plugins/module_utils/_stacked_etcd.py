@@ -192,11 +192,22 @@ class StackedEtcd:
 
         return self._client.at([seen.client_url]).read(parse, "endpoint", "status")
 
+    def restart(self, seen: Seen) -> None:
+        """Restart the member as it is."""
+        healthy = self._ready_to_restart(seen)
+        [pod] = self._translator.read([self._text()])
+        self._pods.restart(ETCD, pod, healthy)
+
     def _restart(self, text: str, seen: Seen) -> None:
+        healthy = self._ready_to_restart(seen)
+        live, wanted = self._translator.read([self._text(), text])
+        self._pods.replace(self._file, ETCD, (live, wanted), text, healthy)
+
+    def _ready_to_restart(self, seen: Seen) -> Callable[[], bool]:
+        """Refuse what could stop the cluster, and take the leadership away; return the check for afterwards."""
         etcd = self.gate(seen)
         needed = {one.id for one in etcd.members if one.healthy}
         self._give_leadership_away(etcd, seen)
-        live, wanted = self._translator.read([self._text(), text])
 
         def healthy() -> bool:
             try:
@@ -205,7 +216,7 @@ class StackedEtcd:
                 return False
             return needed <= {one.id for one in now if one.healthy}
 
-        self._pods.replace(self._file, ETCD, (live, wanted), text, healthy)
+        return healthy
 
     def _give_leadership_away(self, etcd: Etcd, seen: Seen) -> None:
         """A leader that just ends leaves its clients waiting for an election."""
@@ -244,18 +255,29 @@ class LentEtcd:
 
     def lend(self, urls: Iterable[str]) -> bool:
         """Add the endpoints that the API server does not have; tell whether there were any."""
-        text = self._manifest.read_text(encoding="utf-8")
-        own = etcd_servers(text)
+        own = etcd_servers(self._text())
         more = [url for url in urls if url not in own]
-        if not own or not more:
-            return False
-        widened = re.sub(
+        return self._set([*own, *more]) if own and more else False
+
+    def take_back(self, urls: Iterable[str]) -> bool:
+        """Leave the API server without these endpoints; tell whether it had any of them."""
+        lent = set(urls)
+        has = etcd_servers(self._text())
+        own = [url for url in has if url not in lent]
+        return self._set(own) if own and own != has else False
+
+    def _text(self) -> str:
+        return self._manifest.read_text(encoding="utf-8")
+
+    def _set(self, urls: Iterable[str]) -> bool:
+        text = self._text()
+        changed = re.sub(
             r"^(\s*-\s+[\"']?--etcd-servers=)[^\s\"']*",
-            lambda match: f"{match[1]}{','.join([*own, *more])}",
+            lambda match: f"{match[1]}{','.join(urls)}",
             text,
             count=1,
             flags=re.MULTILINE,
         )
-        live, wanted = self._translator.read([text, widened])
-        self._pods.replace(self._file, API_SERVER, (live, wanted), widened, lambda: True)
+        live, wanted = self._translator.read([text, changed])
+        self._pods.replace(self._file, API_SERVER, (live, wanted), changed, lambda: True)
         return True

@@ -110,6 +110,16 @@ class StaticPods:
 
         file.prove(wait, wait)
 
+    def restart(self, component: str, pod: Pod, healthy: Check, grace: int = 30) -> None:
+        """End the running container of *component*, and see the next one serve; the manifest stays as it is."""
+        before = self.containers(component)
+        known = {one.id for one in before}
+        for one in before:
+            if one.running:
+                argv = ["crictl", "stop", f"--timeout={grace}", one.id]
+                self._runner.run(argv, timeout=grace + _TIMEOUT)
+        self._wait(component, pod, healthy, set(known), lambda one: one.id not in known)
+
     def _wait(
         self,
         component: str,

@@ -217,4 +217,7 @@ def test_the_other_members_are_lent_once(tmp_path: Path, host: Host) -> None:
     assert stacked.etcd_servers(manifest.read_text()) == ["https://127.0.0.1:2379", *others]
     assert "--secure-port=6443" in manifest.read_text()
     assert lent.lend(others) is False and lent.lend([]) is False
-    assert len(host.pods.texts) == 1
+    assert lent.take_back(others) is True and manifest.read_text() == API_SERVER
+    # Never the last one.
+    assert lent.take_back([*others, "https://127.0.0.1:2379"]) is False
+    assert len(host.pods.texts) == 2

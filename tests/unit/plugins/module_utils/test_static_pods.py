@@ -86,6 +86,11 @@ class FakeHost:
     def run_command(self, argv: list[str], **_options: Any) -> tuple[int, str, str]:
         words = argv[argv.index("crictl") :]
         self.calls.append(words)
+        if words[1] == "stop":
+            for one in self.made:
+                if one["id"] == words[-1]:
+                    one["state"] = "CONTAINER_EXITED"
+            return 0, "", ""
         if words[1] == "logs":
             return 0, "", "flags registered\nError: unknown flag: --no-such-flag\n"
         self.looks += 1
@@ -252,3 +257,18 @@ def test_a_manifest_without_a_readiness_probe_is_asked_by_its_liveness_probe() -
     pod = with_command(load("kube-scheduler"), command(load("kube-scheduler")))
     del pod["spec"]["containers"][0]["readinessProbe"]
     assert probe_url(pod) == "https://127.0.0.1:10259/livez"
+
+
+def test_a_restart_ends_the_container_and_waits_for_the_next_one(host: FakeHost) -> None:
+    """The manifest stays, so that the pod is the same one."""
+    before = host.made[0]["id"]
+    host.pods().restart("kube-scheduler", POD, lambda: True)
+    assert ["crictl", "stop", "--timeout=30", before] in host.calls
+    assert [one["state"] for one in host.made] == ["CONTAINER_EXITED", "CONTAINER_RUNNING"]
+    assert host.path.read_text() == OLD
+
+
+def test_a_restart_after_which_nothing_comes_is_an_error(host: FakeHost) -> None:
+    host.stuck = {OLD}
+    with pytest.raises(Unproven, match="kube-scheduler does not come up"):
+        host.pods().restart("kube-scheduler", POD, lambda: True)
