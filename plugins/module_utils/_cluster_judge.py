@@ -165,7 +165,7 @@ def _renewal(path: str) -> str:
         return "The kubelet should have renewed it: read its log and look for pending certificate requests"
     if path.endswith("ca.crt"):
         return "Plan the replacement of this certificate authority: everything that it signed changes with it"
-    return "Renew it with 'kubeadm certs renew', then restart the static pods of this host"
+    return "Renew it with the playbook renew_certificates.yml"
 
 
 def _etcd(cluster: dict[str, Any]) -> Iterator[Finding]:

@@ -11,9 +11,8 @@ PRIVATE to the collection: this interface can change in any release.
 
 from __future__ import annotations
 
-import csv
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
@@ -22,36 +21,45 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 SOCKET = "/run/haproxy/admin.sock"
 
 _TIMEOUT = 5.0  # seconds
-_UP, _DRAIN, _MAINTENANCE = "UP", "DRAIN", "MAINT"
+# HAProxy's management guide, "show servers state": what a server does, and who took it out.
+_RUNNING = 2
+_BY_HAND = 0x01 | 0x08  # forced maintenance, forced drain
+_HEADING = "# "
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server as HAProxy sees it; ``sessions`` are open now."""
+    """A server as HAProxy sees it.
+
+    `show stat` would not do: there a server that was drained and then fails its checks is one that is down.
+    """
 
     name: str
-    status: str
-    sessions: int = 0
+    operation: int
+    administration: int
 
     @property
     def up(self) -> bool:
-        """Whether it gets new connections. "UP 1/2" is one that failed its last check."""
-        return self.status.startswith(_UP)
+        """Whether it gets new connections."""
+        return self.operation == _RUNNING and self.administration == 0
 
     @property
     def taken_out(self) -> bool:
         """Whether somebody took it out, as opposed to one that does not answer."""
-        return self.status.startswith((_DRAIN, _MAINTENANCE))
+        return bool(self.administration & _BY_HAND)
+
+    @property
+    def status(self) -> str:
+        return "out" if self.taken_out else "up" if self.up else "down"
 
 
-def parse(text: str, backend: str) -> list[Server]:
-    """Read ``show stat`` of HAProxy, which is CSV with a heading that begins with "# "."""
-    rows: Sequence[Mapping[str, str]] = list(csv.DictReader(text.lstrip("# ").splitlines()))
-    return [
-        Server(row["svname"], row["status"], int(row.get("scur") or 0))
-        for row in rows
-        if row.get("pxname") == backend and row.get("svname") not in ("FRONTEND", "BACKEND")
-    ]
+def parse(text: str) -> list[Server]:
+    """Read ``show servers state``: a line with the version, one with the names of the columns, one a server."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    heading = next((line for line in lines if line.startswith(_HEADING)), "")
+    names = heading[len(_HEADING) :].split()
+    rows = [dict(zip(names, line.split())) for line in lines[lines.index(heading) + 1 :]] if heading else []
+    return [Server(row["srv_name"], int(row["srv_op_state"]), int(row["srv_admin_state"])) for row in rows]
 
 
 def alone(servers: Sequence[Server], name: str) -> bool:
@@ -67,7 +75,7 @@ class HAProxy:
         self._backend = backend
 
     def servers(self) -> list[Server]:
-        return parse(self._say("show stat"), self._backend)
+        return parse(self._say(f"show servers state {self._backend}"))
 
     def server(self, name: str) -> Server:
         found = next((one for one in self.servers() if one.name == name), None)

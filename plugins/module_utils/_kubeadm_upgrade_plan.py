@@ -45,6 +45,8 @@ _SPARE_MIB = 1024
 # What cluster_info finds wrong with add-ons while a node is away is no reason of its own.
 _OF_ADDONS = ("A DaemonSet ", "A Deployment ")
 _SOON = "A certificate expires soon"
+# What it says of a host whose manifests are not complete, which they are not where one was lost.
+_NOT_FINISHED = "kubeadm has not finished on this host"
 
 Finding = dict[str, str]
 
@@ -434,6 +436,8 @@ class _Planner:
                 "Only Debian and its relatives are supported so far",
             )
         for found in judge(facts, None, Expected())["reasons"]:
+            if lost and found["what"] == _NOT_FINISHED:
+                continue
             if self._renewable(node, found) or (self._half_done[node] and "does not run" in found["what"]):
                 self._made.notices.append(found)
             else:

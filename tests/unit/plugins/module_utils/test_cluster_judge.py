@@ -451,7 +451,7 @@ def test_certificates(
 @pytest.mark.parametrize(
     ("path", "remedy"),
     [
-        ("/etc/kubernetes/pki/apiserver.crt", "kubeadm certs renew"),
+        ("/etc/kubernetes/pki/apiserver.crt", "renew_certificates.yml"),
         ("/etc/kubernetes/pki/etcd/ca.crt", "certificate authority"),
         ("/etc/kubernetes/pki/front-proxy-ca.crt", "certificate authority"),
         ("/var/lib/kubelet/pki/kubelet-client-current.pem", "The kubelet should have renewed it"),

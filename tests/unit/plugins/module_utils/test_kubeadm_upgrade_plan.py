@@ -436,7 +436,7 @@ def test_a_manifest_that_kubeadm_was_killed_over_is_a_host_that_is_finished() ->
     own = facts(
         "cp3", lost={"kube-scheduler": "/etc/kubernetes/tmp/kubeadm-backup-manifests-1/kube-scheduler.yaml"}
     )
-    own["kubeadm"] = "control_plane"
+    own["kubeadm"] = "incomplete"
     there[2] = replace(there[2], facts=own)
     result = make(there=there)
     assert not result.problems and result.control_plane_turns[0] == "cp3"
