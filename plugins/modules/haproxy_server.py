@@ -81,13 +81,10 @@ servers:
       type: str
       sample: cp1
     status:
-      description: What HAProxy thinks of it.
+      description: Whether it got connections, did not answer, or had been taken out.
       type: str
-      sample: UP
-    sessions:
-      description: How many connections it had.
-      type: int
-      sample: 12
+      choices: [up, down, out]
+      sample: up
     changed:
       description: Whether it was taken out or put back.
       type: bool
@@ -130,7 +127,7 @@ def move(params: dict[str, Any], balancer: HAProxy, *, act: bool) -> dict[str, A
             only.append(name)
         if changed and act:
             balancer.set(name, "drain" if drains else "ready")
-        rows.append({"name": name, "status": before.status, "sessions": before.sessions, "changed": changed})
+        rows.append({"name": name, "status": before.status, "changed": changed})
     if not drains and params["wait"] and act:
         for name in params["names"]:
             balancer.wait_up(name, deadline)

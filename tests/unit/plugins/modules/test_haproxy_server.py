@@ -16,7 +16,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.kubewright.cluster.plugins.modules import haproxy_server
 
-HEAD = "# pxname,svname,qcur,qmax,scur,smax,slim,stot,status,weight\n"
+HEAD = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight\n"
 
 
 class FakeHAProxy:
@@ -24,8 +24,8 @@ class FakeHAProxy:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.states = {"cp1": "UP", "cp2": "UP", "cp3": "DOWN"}
-        self.after_ready = "UP"
+        # What each does, and who took it out.
+        self.states = {"cp1": [2, 0], "cp2": [2, 0], "cp3": [0, 0]}
         self.commands: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
@@ -45,16 +45,17 @@ class FakeHAProxy:
                 connection.sendall(self._answer(command).encode())
 
     def _answer(self, command: str) -> str:
-        if command == "show stat":
-            rows = "".join(
-                f"kubernetes_api,{name},0,0,7,9,,99,{state},1\n" for name, state in self.states.items()
+        if command == "show servers state kubernetes_api":
+            rows = (
+                f"3 kubernetes_api {number} {name} 10.0.0.1{number} {does} {out} 1 1\n"
+                for number, (name, (does, out)) in enumerate(self.states.items(), 1)
             )
-            return f"{HEAD}kubernetes_api,FRONTEND,,,1,1,1,1,OPEN,\nother,cp1,0,0,0,0,,0,UP,1\n{rows}\n"
+            return f"{HEAD}{''.join(rows)}\n"
         _set, _server, path, _state, wanted = command.split()
         name = path.partition("/")[2]
         if name not in self.states:
             return "No such server.\n"
-        self.states[name] = "DRAIN" if wanted == "drain" else self.after_ready
+        self.states[name][1] = 8 if wanted == "drain" else 0
         return "\n"
 
     def close(self) -> None:
@@ -93,35 +94,37 @@ def run(
 def test_out_and_back(capsys: pytest.CaptureFixture[str], haproxy: FakeHAProxy) -> None:
     out = run(capsys, haproxy, "cp1", "drained")
     assert (out["changed"], out["alone"]) == (True, [])
-    assert out["servers"] == [{"name": "cp1", "status": "UP", "sessions": 7, "changed": True}]
+    assert out["servers"] == [{"name": "cp1", "status": "up", "changed": True}]
     assert "set server kubernetes_api/cp1 state drain" in haproxy.commands
     assert run(capsys, haproxy, "cp1", "drained")["changed"] is False
     back = run(capsys, haproxy, "cp1", "ready")
-    assert back["changed"] is True and haproxy.states["cp1"] == "UP"
+    assert back["changed"] is True and haproxy.states["cp1"] == [2, 0]
     assert run(capsys, haproxy, "cp1", "ready")["changed"] is False
 
 
 def test_the_only_one_that_works_stays(capsys: pytest.CaptureFixture[str], haproxy: FakeHAProxy) -> None:
-    haproxy.states["cp2"] = "DRAIN"
+    haproxy.states["cp2"] = [2, 8]
     out = run(capsys, haproxy, "cp1", "drained")
-    assert (out["changed"], out["alone"]) == (False, ["cp1"]) and haproxy.states["cp1"] == "UP"
+    assert (out["changed"], out["alone"]) == (False, ["cp1"]) and haproxy.states["cp1"] == [2, 0]
     assert "no other API server works there" in str(out["warnings"])
 
 
 def test_check_mode_sets_nothing(capsys: pytest.CaptureFixture[str], haproxy: FakeHAProxy) -> None:
     assert run(capsys, haproxy, "cp1", "drained", check=True)["changed"] is True
-    assert haproxy.states["cp1"] == "UP"
-    haproxy.states["cp1"] = "DRAIN"
+    assert haproxy.states["cp1"] == [2, 0]
+    haproxy.states["cp1"] = [2, 8]
     assert run(capsys, haproxy, "cp1", "ready", check=True)["changed"] is True
-    assert haproxy.states["cp1"] == "DRAIN"
+    assert haproxy.states["cp1"] == [2, 8]
 
 
 def test_one_that_does_not_come_back_is_an_error(
     capsys: pytest.CaptureFixture[str], haproxy: FakeHAProxy
 ) -> None:
-    haproxy.states["cp1"], haproxy.after_ready = "DRAIN", "DOWN"
+    haproxy.states["cp1"] = [0, 8]
     failed = run(capsys, haproxy, "cp1", "ready", timeout=0)
     assert failed["failed"] and "HAProxy to find cp1 ready" in failed["msg"]
+    # It was put back all the same: down, and not taken out any more.
+    assert haproxy.states["cp1"] == [0, 0]
 
 
 def test_a_server_that_is_down_is_not_one_that_was_taken_out(
@@ -133,7 +136,7 @@ def test_a_server_that_is_down_is_not_one_that_was_taken_out(
 def test_several_are_put_back_without_waiting_for_one_that_is_down(
     capsys: pytest.CaptureFixture[str], haproxy: FakeHAProxy
 ) -> None:
-    haproxy.states["cp1"] = "DRAIN"
+    haproxy.states["cp1"] = [2, 8]
     back = run(capsys, haproxy, "cp1 cp2 cp3", "ready", wait=False)
     assert [one["name"] for one in back["servers"] if one["changed"]] == ["cp1"]
 
@@ -142,7 +145,7 @@ def test_not_even_all_of_several_are_taken_out(
     capsys: pytest.CaptureFixture[str], haproxy: FakeHAProxy
 ) -> None:
     out = run(capsys, haproxy, "cp1 cp2", "drained")
-    assert out["alone"] == ["cp2"] and haproxy.states["cp2"] == "UP"
+    assert out["alone"] == ["cp2"] and haproxy.states["cp2"] == [2, 0]
 
 
 def test_an_unknown_server_and_a_silent_socket(
