@@ -135,7 +135,8 @@ ROOT = Path("/")
 def apply(planned: Plan, params: dict[str, Any], runner: Runner, pods: StaticPods) -> None:
     """Renew, and restart one component after the other."""
     # Its own credentials for etcd may be among those that are renewed: the member is looked at before.
-    etcd = lent = None
+    etcd: StackedEtcd | None = None
+    lent: LentEtcd | None = None
     if "etcd" in planned.restart:
         etcd = StackedEtcd(runner, client(runner, params), lambda: Deadline(params["timeout"]), pods=pods)
         seen = etcd.look()

@@ -1,0 +1,80 @@
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A kubelet that is restarted in another version; systemd and the API are faked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.kubewright.cluster.plugins.module_utils import _kubelet_upgrade as upgrade
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import (
+    DeadlineExpired,
+    KubewrightError,
+)
+from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import Unproven
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
+
+NEW = "1.37.1"
+
+
+class FakeHost:
+    """Notes what is run; the node reports a version."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.calls: list[str] = []
+        self.reported = f"v{NEW}"
+        self.fails = False
+        config = tmp_path / "config.yaml"
+        config.write_text("kind: KubeletConfiguration\n")
+        monkeypatch.setattr(upgrade, "CONFIG", config)
+        monkeypatch.setattr(upgrade, "Kubelet", lambda *_a: self)
+
+    def run_command(self, argv: list[str], **_options: Any) -> tuple[int, str, str]:
+        words = argv[3:] if argv[0] == "timeout" else argv
+        self.calls.append(" ".join(words[:2]))
+        return 0, json.dumps({"kind": "KubeletConfiguration"}), ""
+
+    def restart(self, config: dict[str, Any]) -> None:
+        """Stand for the kubelet of _kubelet_settings."""
+        assert config == {"kind": "KubeletConfiguration"}
+        self.calls.append("restart")
+        if self.fails:
+            raise Unproven("no", why="it ended by itself", component="kubelet", log=["unknown flag"])
+
+    def get(self, path: str) -> dict[str, Any]:
+        assert path == "/api/v1/nodes/w1"
+        return {"status": {"nodeInfo": {"kubeletVersion": self.reported}}}
+
+    def run(self, seconds: float = 5) -> None:
+        upgrade.restart_kubelet(Runner(self.run_command), self, "w1", NEW, seconds)
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHost:
+    return FakeHost(monkeypatch, tmp_path)
+
+
+def test_the_units_are_read_again_before_the_restart(host: FakeHost) -> None:
+    host.run()
+    assert host.calls.index("systemctl daemon-reload") < host.calls.index("restart")
+
+
+def test_a_kubelet_that_does_not_come_up_is_told_with_its_log(host: FakeHost) -> None:
+    host.fails = True
+    with pytest.raises(KubewrightError, match=r"The kubelet 1\.37\.1 does not come up") as caught:
+        host.run()
+    assert caught.value.facts["log"] == ["unknown flag"] and "journalctl" in caught.value.remedy
+
+
+def test_a_node_that_goes_on_reporting_the_old_version_is_an_error(host: FakeHost) -> None:
+    host.reported = "v1.36.3"
+    with pytest.raises(DeadlineExpired, match=r"to report the kubelet 1\.37\.1"):
+        host.run(seconds=0)
+
+
+def test_a_node_without_a_report() -> None:
+    assert upgrade.reported({}) == ""
