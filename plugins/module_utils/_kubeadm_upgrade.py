@@ -232,7 +232,7 @@ class Upgrader:
         stdout, stderr = redact(done.stdout), redact(done.stderr)
         close_kubelet_files(self._root / "var/lib/kubelet")
         components = compare(before, manifests(self._root), stdout)
-        facts = {
+        facts: dict[str, Any] = {
             "components": [one.returned() for one in components],
             "phases": phases(stdout),
             "certificates_renewed": list(dict.fromkeys(_RENEWED.findall(stdout))),
