@@ -55,7 +55,7 @@ class Play:
             (folder / program).write_text(FAKE_PROGRAM)
             (folder / program).chmod(0o755)
         self.says("dpkg-query", FOUND)
-        tasks = yaml.safe_load((ROLES / "kube_host/tasks/main.yml").read_text())
+        tasks = yaml.safe_load((ROLES / "kube_host/tasks/install.yml").read_text())
         [task] = [task for task in tasks if task["name"].startswith("Install Kubernetes' packages")]
         include = task["ansible.builtin.include_tasks"]
         include["file"] = str(ROLES / "kube_host/tasks" / include["file"])
