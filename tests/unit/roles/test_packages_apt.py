@@ -42,7 +42,14 @@ def seen(*mode_overrides: str, unfinished: bool = False) -> dict[str, object]:
     """What the module cluster_info found on the host."""
     packages = {"unfinished": unfinished, "installed": INSTALLED, "mode_overrides": list(mode_overrides)}
     system = {"package_manager": "apt"}
-    host = {"kubeadm": "none", "container": True, "ntp_synchronized": True, "system": system}
+    host: dict[str, object] = {
+        "kubeadm": "none",
+        "container": True,
+        "ntp_synchronized": True,
+        "system": system,
+        "swap_kib": 0,
+    }
+    host["versions"] = dict.fromkeys(("kubeadm", "containerd", "containerd-shim-runc-v2", "ctr", "runc"))
     return {**HOST, "__kube_host_seen": {"host": {**host, "packages": packages}}}
 
 
