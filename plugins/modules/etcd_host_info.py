@@ -90,6 +90,11 @@ born:
   returned: success
   type: bool
   sample: true
+restoring:
+  description: How far a restore came that did not end, V(restoring) or V(starting); empty where there is none.
+  returned: success
+  type: str
+  sample: ""
 authority:
   description: Which authority the host trusts (C(fingerprint)), whether it has its C(key), and its C(days_left).
   returned: success

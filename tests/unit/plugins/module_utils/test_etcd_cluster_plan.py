@@ -49,6 +49,7 @@ def empty(name: str, address: str = "") -> dict[str, Any]:
     return {
         "architecture": "amd64", "addresses": [address or ADDRESSES[name]], "openssl": True, "unit": False,
         "version": "", "advertised": "", "member_name": "", "running": "", "data": False, "began": "", "born": False,
+        "restoring": "",
         "authority": {"fingerprint": "", "key": False, "days_left": None}, "certificates": {},
         "etcd": {"members": [], "quorum": None, "leader": None, "cluster_version": "", "error": "no etcdctl"},
     }  # fmt: skip
