@@ -8,7 +8,7 @@ PRIVATE to the collection: this interface can change in any release.
 Members are recognised by their peer URL. Five rules hold whatever is asked for:
 
 * A new cluster begins only where none ever was: every host of the group has been looked at, and none has data,
-  was a member before, or stands below a Kubernetes that has kept something.
+  was a member before, or stands below a Kubernetes that has kept something, unless somebody says that all is lost.
 * A host with data that is no member is never touched.
 * As long as a restore is open, members of two clusters may lie side by side, and only restore.yml starts any.
 * A member keeps its address: its certificates and the list of members name it.
@@ -268,10 +268,9 @@ def _new(
     if remains:
         found["problems"].append(
             "Control planes have the files of a cluster, but no host of the etcd group has data. An empty "
-            "etcd would be "
-            "the end of that cluster: restore a snapshot with the playbook restore.yml, or reset the "
-            "control planes with "
-            "reset.yml."
+            "etcd would be the end of that cluster. If all hosts of etcd are lost and there is a backup, run again with "
+            "-e etcd_cluster_accept_empty=true, which builds an empty etcd for the playbook restore.yml to fill "
+            "(docs/external_etcd.md). If nothing is needed, reset the control planes with reset.yml."
         )
     for host, look in looks.items():
         if look["running"] and host not in begun:

@@ -126,13 +126,16 @@ def certificates(pki: Path) -> dict[str, float | None]:
 
 def ask(params: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
     """Ask etcd through every endpoint; the error is a part of the answer."""
-    nothing: dict[str, Any] = {"members": [], "quorum": None, "leader": None, "cluster_version": ""}
+    nothing: dict[str, Any] = {
+        "members": [], "quorum": None, "leader": None, "cluster_version": "", "key_count": None,
+    }  # fmt: skip
     paths = (params["ca_cert"], params["client_cert"], params["client_key"])
     if not all(os.access(path, os.R_OK) for path in paths) or not runner.find(params["etcdctl"]):
         return {**nothing, "error": "this host has no etcdctl, or no certificate for it"}
     client = EtcdCtl(runner, params["endpoints"], *paths, params["etcdctl"])
     try:
         etcd = client.observe()
+        keys = client.count() if params["count_keys"] else None
     except KubewrightError as error:
         return {**nothing, "error": str(error)}
     urls = [url for member in etcd.members if member.healthy for url in member.client_urls]
@@ -142,6 +145,7 @@ def ask(params: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
         "quorum": asdict(etcd.quorum),
         "leader": etcd.leader,
         "cluster_version": next((one for one in found if one), ""),
+        "key_count": keys,
         "error": None,
     }
 

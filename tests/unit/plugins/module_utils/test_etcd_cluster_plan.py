@@ -136,6 +136,25 @@ def test_a_new_cluster_is_refused(change: Any, remains: bool, why: str) -> None:
     assert any(why in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("look", "stage", "refused"),
+    [
+        (down, "restoring", True),
+        (down, "starting", True),
+        (empty, "restoring", True),
+        (alive, "restoring", True),
+        (alive, "unknown", True),
+        # The end of a restore, which lets the members that were lost join.
+        (alive, "starting", False),
+    ],
+)
+def test_nothing_is_started_while_a_restore_is_open(look: Any, stage: str, refused: bool) -> None:
+    looks = {name: look(name) for name in ADDRESSES}
+    looks["etcd2"]["restoring"] = stage
+    problems = plan(looks, wanted(), remains=False)["problems"]
+    assert any("restore.yml again" in one and "(etcd2)" in one for one in problems) == refused
+
+
 def test_a_cluster_that_is_down_is_started_and_never_begun_anew() -> None:
     looks = {"etcd1": down("etcd1"), "etcd2": down("etcd2"), "etcd3": empty("etcd3")}
     found = plan(looks, wanted(), remains=False)
