@@ -85,8 +85,8 @@ def _open_restore(looks: Mapping[str, Look], *, living: bool) -> list[str]:
     if not stages or (living and set(stages.values()) == {"starting"}):
         return []
     return [
-        f"A restore of etcd was interrupted ({_list(stages)}), and members of the cluster before it and of the restored "
-        "one must not run together: run the playbook restore.yml again, which goes on."
+        f"A restore of etcd was interrupted ({_list(stages)}), and members of the cluster before it and of the "
+        "restored one must not run together: run the playbook restore.yml again, which goes on."
     ]
 
 
@@ -268,9 +268,10 @@ def _new(
     if remains:
         found["problems"].append(
             "Control planes have the files of a cluster, but no host of the etcd group has data. An empty "
-            "etcd would be the end of that cluster. If all hosts of etcd are lost and there is a backup, run again with "
-            "-e etcd_cluster_accept_empty=true, which builds an empty etcd for the playbook restore.yml to fill "
-            "(docs/external_etcd.md). If nothing is needed, reset the control planes with reset.yml."
+            "etcd would be the end of that cluster. If all hosts of etcd are lost and there is a backup, run "
+            "again with -e etcd_cluster_accept_empty=true, which builds an empty etcd for the playbook "
+            "restore.yml to fill (docs/external_etcd.md). If nothing is needed, reset the control planes with "
+            "reset.yml."
         )
     for host, look in looks.items():
         if look["running"] and host not in begun:
