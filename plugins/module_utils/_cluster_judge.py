@@ -163,6 +163,8 @@ def _certificates(host: dict[str, Any], warning_days: int) -> Iterator[Finding]:
 def _renewal(path: str) -> str:
     if path.startswith("/var/lib/kubelet/"):
         return "The kubelet should have renewed it: read its log and look for pending certificate requests"
+    if path.startswith("/etc/etcd/") and not path.endswith("ca.crt"):
+        return "Run the playbook site.yml: it renews the certificates of an etcd of its own"
     if path.endswith("ca.crt"):
         return "Plan the replacement of this certificate authority: everything that it signed changes with it"
     return "Renew it with 'kubeadm certs renew', then restart the static pods of this host"

@@ -452,6 +452,7 @@ def test_certificates(
     ("path", "remedy"),
     [
         ("/etc/kubernetes/pki/apiserver.crt", "kubeadm certs renew"),
+        ("/etc/etcd/pki/server.crt", "site.yml"),
         ("/etc/kubernetes/pki/etcd/ca.crt", "certificate authority"),
         ("/etc/kubernetes/pki/front-proxy-ca.crt", "certificate authority"),
         ("/var/lib/kubelet/pki/kubelet-client-current.pem", "The kubelet should have renewed it"),
