@@ -40,4 +40,4 @@ def test_all_keys_are_counted_and_none_is_read(said: dict[str, Any], count: int)
 
     client = EtcdCtl(Runner(run_command), ["https://192.0.2.31:2379"], "ca", "cert", "key")
     assert client.count() == count
-    assert calls[0][calls[0].index("get") :][:4] == ["get", "", "--prefix", "--count-only"]
+    assert calls[0][calls[0].index("get") :][:5] == ["get", "", "--prefix", "--keys-only", "--limit=1"]
