@@ -114,6 +114,8 @@ class Turn:
         # An answer can be lost on its way, so that the second try finds the claim of the first.
         text = f'create("{CLAIM}") = "0"\n\nput --lease={self._lease} {CLAIM} "{mine}"\n\n\n'
         if "FAILURE" in self._ask("txn", stdin=text) and self._get(CLAIM) != mine:
+            # Nobody renews a lease without a claim: the next try needs one that is still there.
+            self.release()
             return False
         self._stop.clear()
         self._renewer = threading.Thread(target=self._renew, daemon=True)

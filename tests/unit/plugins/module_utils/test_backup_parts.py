@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Callable
 
@@ -16,6 +17,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._backup_files i
 from ansible_collections.kubewright.cluster.plugins.module_utils._backup_run import read_settings
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Completed
 
 NOON = 1795348800.0
 HOUR = 3600.0
@@ -63,6 +65,59 @@ class FakeClock:
 
 def waited(turn: FakeTurn, minutes: int = 360, seconds: float = 60) -> turns.Last | None:
     return turns.wait_for_turn(turn, minutes, FakeClock().deadline(seconds), lambda: NOON)  # type: ignore[arg-type]
+
+
+class FakeEtcd:
+    """Stands for etcdctl and etcd, whose leases end by the fake clock. It knows what Turn says, and no more."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.leases: dict[str, float] = {}
+        self.keys: dict[str, tuple[str, str]] = {}
+
+    def argv(self, *words: str, **_: Any) -> list[str]:
+        return list(words)
+
+    def run(self, argv: list[str], stdin: str | None = None, **_: Any) -> Completed:
+        self.clock.now += 0.1
+        self.leases = {lease: end for lease, end in self.leases.items() if end > self.clock.now}
+        self.keys = {key: one for key, one in self.keys.items() if not one[1] or one[1] in self.leases}
+        try:
+            return Completed(0, self._answer(argv, stdin or ""), "")
+        except KeyError:
+            return Completed(1, "", "Error: etcdserver: requested lease not found")
+
+    def _answer(self, argv: list[str], stdin: str) -> str:
+        if argv[:2] == ["lease", "grant"]:
+            number = len(self.leases) + 1000 + int(self.clock.now * 10)
+            self.leases[format(number, "x")] = self.clock.now + float(argv[2])
+            return json.dumps({"ID": number})
+        if argv[:2] == ["lease", "revoke"]:
+            del self.leases[argv[2]]
+            return ""
+        if argv[0] == "get":
+            return self.keys.get(argv[1], ("", ""))[0]
+        found = re.search(r'put --lease=(\w+) (\S+) "(.*)"', stdin)
+        assert argv == ["txn"] and found
+        if found[2] in self.keys:
+            return "FAILURE"
+        assert self.leases[found[1]]
+        self.keys[found[2]] = (found[3], found[1])
+        return "SUCCESS"
+
+
+def test_who_has_waited_longer_than_a_lease_lasts_still_takes_over() -> None:
+    clock = FakeClock()
+    etcd = FakeEtcd(clock)
+    # It lives for 40 seconds more, and its lease goes 30 seconds after it.
+    etcd.leases["a"] = 70.0
+    etcd.keys[turns.CLAIM] = ("cp1 a", "a")
+    turn = turns.Turn(etcd, etcd, "cp2", clock.deadline)  # type: ignore[arg-type]
+    assert turns.wait_for_turn(turn, 360, clock.deadline(120), lambda: NOON) is None
+    assert turn.holder() == "cp2" and 70 < clock.now < 75
+    assert len(etcd.leases) == 1
+    turn.release()
+    assert not etcd.leases
 
 
 @pytest.mark.parametrize(
