@@ -169,6 +169,16 @@ class Turn:
         return wait_for(answered, self._make_deadline(PATIENCE), what=what, interval=1)[0]
 
 
+class NoTurn(Turn):
+    """Without any agreement: etcd without room (NOSPACE) grants no lease and stores nothing."""
+
+    def claim(self) -> bool:
+        return True
+
+    def publish(self, last: Last) -> None:
+        """Tell nobody."""
+
+
 def _said(line: str) -> str:
     """Return what etcdctl means: it logs as JSON, and the cause is one of the fields."""
     try:

@@ -13,11 +13,18 @@ from ansible_collections.kubewright.cluster.plugins.module_utils import _backup_
 from ansible_collections.kubewright.cluster.plugins.module_utils import _backup_metrics as metrics
 from ansible_collections.kubewright.cluster.plugins.module_utils import _backup_seal as sealing
 from ansible_collections.kubewright.cluster.plugins.module_utils import _backup_turn as turns
+from ansible_collections.kubewright.cluster.plugins.module_utils._backup_bundle import Backup
 from ansible_collections.kubewright.cluster.plugins.module_utils._backup_files import chosen, named
-from ansible_collections.kubewright.cluster.plugins.module_utils._backup_run import read_settings
+from ansible_collections.kubewright.cluster.plugins.module_utils._backup_run import (
+    Program,
+    Settings,
+    read_settings,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import Etcd, Member, quorum
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Completed
+from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files import Snapshot
 
 NOON = 1795348800.0
 HOUR = 3600.0
@@ -118,6 +125,41 @@ def test_who_has_waited_longer_than_a_lease_lasts_still_takes_over() -> None:
     assert len(etcd.leases) == 1
     turn.release()
     assert not etcd.leases
+
+
+class FullEtcd(FakeEtcd):
+    """Refuses what a full one refuses."""
+
+    def at(self, endpoints: list[str]) -> FullEtcd:
+        assert endpoints
+        return self
+
+    def observe(self) -> Etcd:
+        urls = [["https://a:2379"], ["https://b:2379"]]
+        members = [Member(url[0], "m", [], url, revision=1, alarms=["NOSPACE"]) for url in urls]
+        return Etcd(members, quorum(members), "https://a:2379")
+
+    def run(self, argv: list[str], stdin: str | None = None, **options: Any) -> Completed:
+        assert argv[0] == "get", "etcdserver: mvcc: database space exceeded"
+        return super().run(argv, stdin, **options)
+
+
+def test_a_full_etcd_is_saved_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    etcd = FullEtcd(FakeClock())
+    control_plane(tmp_path)
+    backup = Backup("/b/lab-x.tar", 1, "ab", snapshot=Snapshot("", 1, "", saved_at="20261122T120000Z"))
+    monkeypatch.setattr(Program, "_check_certificates", lambda _self: None)
+    monkeypatch.setattr(Program, "_observe", lambda _self: (etcd, etcd.observe()))
+    monkeypatch.setattr(Program, "_save", lambda *_: backup)
+    settings = Settings(
+        "lab", "cp1", "/b", (), "", "", "", state=str(tmp_path / "state.json"), kubernetes=str(tmp_path)
+    )
+    program = Program(settings, etcd)  # type: ignore[arg-type]
+    result = program.run(scheduled=False)
+    assert result.backup == backup and "NOSPACE" in result.warnings[0]
+    # In every slot every host would save, because none hears of the others.
+    with pytest.raises(KubewrightError, match="cannot agree"):
+        program.run(scheduled=True)
 
 
 @pytest.mark.parametrize(
