@@ -28,6 +28,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._backup_bundle 
     Backup,
     backups,
     digest,
+    digests,
     inspect,
     name_at,
     outdated,
@@ -64,6 +65,7 @@ WORK = ".saving-backup"
 # What the cluster says of itself; all of it is in the snapshot too, where only etcd can read it.
 CONFIG_MAPS = ("kubeadm-config", "kubelet-config", "kube-proxy", "coredns")
 
+_NUMBERS = {"every_minutes": int, "timeout": int, "keep": int, "keep_days": float}
 _NO_ROOM = "etcd has run out of space (NOSPACE) and refuses every write"
 _MAKE_ROOM = "Make room there and disarm the alarm, as the module etcd_member does with state=disarmed"
 
@@ -122,7 +124,9 @@ def read_settings(path: str) -> Settings:
             told = json.load(stream)
         targets = tuple(copying.Target(**one) for one in told.pop("copies", []))
         lists = {key: tuple(told[key]) for key in ("endpoints", "extra_paths") if key in told}
-        return Settings(**{**told, **lists, "copies": targets})
+        # Before ansible-core 2.19 a template in a dictionary makes a text of every number.
+        numbers = {key: kind(told[key]) for key, kind in _NUMBERS.items() if key in told}
+        return Settings(**{**told, **lists, **numbers, "copies": targets})
     except (OSError, ValueError, TypeError) as error:
         raise KubewrightError(
             "The settings of the backup cannot be read",
@@ -303,6 +307,7 @@ class Program:
         with self._folder() as work:
             sealing.check(settings.encryption, settings.recipient, _home(work))
             check_room(settings.folder, _needed(member))
+            known = digests(files)
             saver = Saver(client, self._runner, deadline)
             snapshot = saver.save(Wanted(work, settings.cluster), member, self._now)
             name = name_at(settings.cluster, saved_time(snapshot), settings.encryption)
@@ -319,7 +324,7 @@ class Program:
                 sealing.argv(settings.encryption, settings.recipient, _home(work))
                 if settings.encryption
                 else [],
-                lambda stream: names.extend(pack(stream, snapshot, files, documents)),
+                lambda stream: names.extend(pack(stream, snapshot, known, documents)),
                 max(1.0, deadline.remaining()),
             )
             backup = Backup(

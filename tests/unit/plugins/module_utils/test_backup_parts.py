@@ -400,11 +400,14 @@ def test_settings_are_read_whole_or_refused(tmp_path: Path) -> None:
         "cluster": "lab", "host": "cp1", "folder": "/b", "endpoints": ["https://a:2379"], "ca_cert": "a",
         "client_cert": "b", "client_key": "c", "copies": [{"host": "h", "folder": "/f", "keep": 2}],
     }  # fmt: skip
-    path.write_text(json.dumps(told))
+    numbers = {"timeout": "60", "keep": "7", "keep_days": "1.5"}
+    path.write_text(json.dumps({**told, **numbers}))
     settings = read_settings(str(path))
+    assert (settings.timeout, settings.keep, settings.keep_days) == (60, 7, 1.5)
     assert settings.copies == (copying.Target("h", "/f", keep=2),)
     assert settings.every_minutes == 360
-    for wrong in ("", "[]", json.dumps({**told, "surprise": 1}), json.dumps({"cluster": "lab"})):
+    surprise, text = {**told, "surprise": 1}, {**told, "keep": "x"}
+    for wrong in ("", "[]", *map(json.dumps, (surprise, text, {"cluster": "lab"}))):
         path.write_text(wrong)
         with pytest.raises(KubewrightError, match=r"Run the playbook backup.yml"):
             read_settings(str(path))
