@@ -65,7 +65,9 @@ WORK = ".saving-backup"
 # What the cluster says of itself; all of it is in the snapshot too, where only etcd can read it.
 CONFIG_MAPS = ("kubeadm-config", "kubelet-config", "kube-proxy", "coredns")
 
-_NUMBERS = {"every_minutes": int, "timeout": int, "keep": int, "keep_days": float}
+_NUMBERS: dict[str, Callable[[Any], float]] = {
+    "every_minutes": int, "timeout": int, "keep": int, "keep_days": float,
+}  # fmt: skip
 _NO_ROOM = "etcd has run out of space (NOSPACE) and refuses every write"
 _MAKE_ROOM = "Make room there and disarm the alarm, as the module etcd_member does with state=disarmed"
 
