@@ -106,8 +106,12 @@ def assert_gone(name: str, host: str) -> None:
 
 def assert_clean(name: str) -> None:
     """See that nothing of Kubernetes runs or lies on a host."""
-    left = "ls -d /etc/kubernetes/*.conf /etc/kubernetes/manifests/* /var/lib/etcd/member 2>/dev/null; "
-    assert shell(name, f"{left} crictl ps -q; true").strip() == ""
+    left = (
+        "/etc/kubernetes/*.conf /etc/kubernetes/manifests/* /var/lib/etcd/member /etc/cni/net.d/10-flannel.conflist "
+        "/etc/haproxy/haproxy.cfg /etc/keepalived/keepalived.conf /sys/class/net/cni0 "
+        "/var/lib/kubewright/kubeadm-began.json"
+    )
+    assert shell(name, f"ls -d {left} 2>/dev/null; crictl ps -q; true").strip() == ""
 
 
 def wait_up(name: str) -> None:
@@ -283,7 +287,7 @@ def test_a_worker_that_a_budget_holds_and_then_both(notes: Notes, held_back: Non
 
 
 @soak
-@pytest.mark.parametrize("step", ["Clean the host", "Delete the node", "Drain the node"])
+@pytest.mark.parametrize("step", ["Clean the host", "Delete the data", "Delete the node", "Drain the node"])
 def test_a_removal_that_was_cut_off_is_finished(step: str, notes: Notes) -> None:
     """CAPI 4365 and 4472: ended between the removal of the member and what follows, or before."""
     cut_off("cp2", step)
