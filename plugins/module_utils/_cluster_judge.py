@@ -91,11 +91,13 @@ def _host(host: dict[str, Any]) -> Iterator[Finding]:
         return
     name = host["hostname"]
     if host["interrupted"]:
+        began = host["interrupted"].replace("_", " ")
+        aim = "reset the host" if began == "reset" else f"make the host a {began}"
         yield Finding(
             _HOST,
             "kubeadm was interrupted on this host",
             name,
-            f"it was to make the host a {host['interrupted'].replace('_', ' ')}, and has not come to its end",
+            f"it was to {aim}, and has not come to its end",
             "Run the playbook site.yml again: it goes on from there, or says what stands in the way",
         )
     elif host["kubeadm"] == "incomplete":

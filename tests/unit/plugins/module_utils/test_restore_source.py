@@ -62,7 +62,7 @@ def backup(folder: Path, content: bytes = MEMBERS, key: str = "key-1", lacks: st
         place.write_text(text)
     path = folder / "lab-20261122T070000Z.tar"
     with path.open("wb") as target:
-        names = bundle.pack(target, saved, [str(root / one.lstrip("/")) for one in files], {})
+        names = bundle.pack(target, saved, bundle.digests(str(root / one.lstrip("/")) for one in files), {})
     # pack() names files by where they were; here that is below the test's folder.
     rename(path, str(root))
     made = bundle.Backup(
