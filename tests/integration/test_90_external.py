@@ -261,7 +261,7 @@ def test_a_changed_address_is_refused(inventory: Inventory) -> None:
 def upgrade(inventory: Inventory, folder: Path, notes: Notes, version: str) -> None:
     """Raise the version; check mode, the run under the writer, and a second run."""
     inventory.content["all"]["vars"]["etcd_cluster_version"] = version
-    before, old = pids(), versions()
+    before, old, ids = pids(), versions(), {one["ID"] for one in members()}
     planned = inventory.run("upgrade_etcd", "--check")
     assert planned.total("changed") > 0 and pids() == before and versions() == old
     # site.yml leaves what runs alone.
@@ -270,7 +270,8 @@ def upgrade(inventory: Inventory, folder: Path, notes: Notes, version: str) -> N
     done = under_a_writer(
         folder, lambda: inventory.run("upgrade_etcd"), notes, f"upgrade_etcd.yml to {version}"
     )
-    assert versions() == {version}
+    # Nobody is gone, and nobody has come back from the dead (etcd 20793, 20967).
+    assert versions() == {version} and {one["ID"] for one in members()} == ids
     turns = re.findall(r"TASK \[.*Run the member by its settings\] \*+\s+changed: \[(\w+)\]", done.output)
     assert sorted(turns) == sorted(MEMBERS) and turns[-1] == was_leader, done.output[-3000:]
     assert on("etcd2", "etcdctl version | head -1").endswith(version)
