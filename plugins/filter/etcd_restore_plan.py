@@ -75,6 +75,10 @@ _value:
         name. None of them is chosen.
       type: list
       elements: dict
+    keys:
+      description: The names of the keys that every control plane has, where etcd has hosts of its own.
+      type: list
+      elements: str
     left_out:
       description: The hosts that are not reached and that are to be left out.
       type: list
