@@ -334,7 +334,8 @@ def _plan(
 ) -> dict[str, Any]:
     # Where nobody has anything, one host begins, and any will do.
     hosts = whole or empty[:1]
-    revision, known = int(choice["revision"]), _known(seen, wanted)
+    revision = int(choice["revision"])
+    known = max(_known(seen, wanted), revision)
     return {
         "token": f"{wanted.cluster}-{wanted.stamp}",
         "stage": RESTORING,
@@ -352,7 +353,7 @@ def _plan(
             *(host for host in wanted.api_hosts if host not in seen or seen[host]["empty"]),
         ],
         "known": known,
-        "bump": max(known - revision, 0) + BUMP,
+        "bump": known - revision + BUMP,
     }
 
 
