@@ -70,6 +70,19 @@ _value:
       description: What is newer than what is restored.
       type: list
       elements: dict
+    earlier:
+      description: Files that are older than the cluster's authority, so that they are of an earlier cluster of its
+        name. None of them is chosen.
+      type: list
+      elements: dict
+    keys:
+      description: The names of the keys that every control plane has, where etcd has hosts of its own.
+      type: list
+      elements: str
+    left_out:
+      description: The hosts that are not reached and that are to be left out.
+      type: list
+      elements: str
 """
 
 

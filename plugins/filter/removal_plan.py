@@ -71,8 +71,8 @@ _value:
     targets:
       description:
         - What the names stand for, in the order in which they go, each with C(name), C(host), C(node),
-          C(control_plane), C(reachable), C(ready), C(drain), C(member), C(peer_urls), C(clean), C(gone), C(problems)
-          and C(notes).
+          C(control_plane), C(reachable), C(ready), C(drain), C(member), C(peer_urls), C(clean), C(gone), C(settled),
+          C(problems) and C(notes).
       type: list
       elements: dict
 """

@@ -82,20 +82,35 @@ def pattern(prefix: str) -> re.Pattern[str]:
     return re.compile(re.escape(prefix) + r"-\d{8}T\d{6}Z\.tar(?:\.(?:age|gpg))?\Z")
 
 
+def digests(paths: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of each file as it is now, before the snapshot that it has to fit."""
+    return {path: hashlib.sha256(_content(path)[0]).hexdigest() for path in paths}
+
+
 def pack(
     target: IO[bytes],
     snapshot: Snapshot,
-    paths: Iterable[str],
+    files: Mapping[str, str],
     documents: Mapping[str, bytes],
 ) -> list[str]:
     """Write an archive into a stream, which may be the input of a program that encrypts; return its names.
 
-    Files are read whole before they are packed, the snapshot is not: memory does not grow with the database.
+    *files* are paths with their digests. One that has changed since then is an error: with the keys of after a
+    rotation nobody reads the Secrets of a snapshot from before it. Files are read whole before they are packed, the
+    snapshot is not: memory does not grow with the database.
     """
     names = []
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        for path in sorted(set(paths)):
-            names.append(_add(tar, f"{FILES}/{path.lstrip('/')}", *_content(path)))
+        for path, before in sorted(files.items()):
+            data, mode = _content(path)
+            if hashlib.sha256(data).hexdigest() != before:
+                raise KubewrightError(
+                    "A file that belongs to the backup was changed while etcd was saved",
+                    where=path,
+                    why="the snapshot may need what was in it before",
+                    remedy="Try again. What changes all the time cannot be one of the extra paths",
+                )
+            names.append(_add(tar, f"{FILES}/{path.lstrip('/')}", data, mode))
         for name, data in sorted(documents.items()):
             names.append(_add(tar, f"{DOCUMENTS}/{name}", data, 0o600))
         told = {key: value for key, value in asdict(snapshot).items() if key not in _NOT_TOLD}

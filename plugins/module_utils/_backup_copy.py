@@ -121,17 +121,22 @@ def superfluous_names(
         if backup.match(name) and name + RECORD in names
     ]
     gone = [one.path for one in superfluous(there, keep=keep, keep_days=keep_days, now=now)]
-    halves = [name for name in sorted(names) if name.startswith(".") and name.endswith(PART)]
-    for half in halves:
+    # The file before its record, so that nothing without a record is left to look like a backup.
+    return [name for one in gone for name in (one, one + RECORD)] + stale_halves(names, prefix, now=now)
+
+
+def stale_halves(listed: Iterable[str], prefix: str, *, now: float) -> list[str]:
+    """Return what a copy that was killed left in a folder, and nobody finishes any more."""
+    gone = []
+    for half in sorted(name for name in listed if name.startswith(".") and name.endswith(PART)):
         whole = half[1 : -len(PART)]
         whole = whole[: -len(RECORD)] if whole.endswith(RECORD) else whole
         if (
-            backup.match(whole)
+            pattern(prefix).match(whole)
             and now - saved_time(Snapshot("", 0, "", saved_at=_time(whole, prefix))) > _STALE
         ):
             gone.append(half)
-    # The file before its record, so that nothing without a record is left to look like a backup.
-    return [name for one in gone for name in ([one] if one.endswith(PART) else [one, one + RECORD])]
+    return gone
 
 
 def _time(name: str, prefix: str) -> str:

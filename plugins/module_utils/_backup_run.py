@@ -28,6 +28,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._backup_bundle 
     Backup,
     backups,
     digest,
+    digests,
     inspect,
     name_at,
     outdated,
@@ -39,6 +40,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._backup_files i
 from ansible_collections.kubewright.cluster.plugins.module_utils._backup_turn import (
     LEASE,
     Last,
+    NoTurn,
     Turn,
     is_done,
     wait_for_turn,
@@ -53,6 +55,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_snapshot 
     alone,
     check_room,
     choose,
+    serving,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
@@ -61,6 +64,12 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files
 WORK = ".saving-backup"
 # What the cluster says of itself; all of it is in the snapshot too, where only etcd can read it.
 CONFIG_MAPS = ("kubeadm-config", "kubelet-config", "kube-proxy", "coredns")
+
+_NUMBERS: dict[str, Callable[[Any], float]] = {
+    "every_minutes": int, "timeout": int, "keep": int, "keep_days": float,
+}  # fmt: skip
+_NO_ROOM = "etcd has run out of space (NOSPACE) and refuses every write"
+_MAKE_ROOM = "Make room there and disarm the alarm, as the module etcd_member does with state=disarmed"
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,9 @@ def read_settings(path: str) -> Settings:
             told = json.load(stream)
         targets = tuple(copying.Target(**one) for one in told.pop("copies", []))
         lists = {key: tuple(told[key]) for key in ("endpoints", "extra_paths") if key in told}
-        return Settings(**{**told, **lists, "copies": targets})
+        # Before ansible-core 2.19 a template in a dictionary makes a text of every number.
+        numbers = {key: kind(told[key]) for key, kind in _NUMBERS.items() if key in told}
+        return Settings(**{**told, **lists, **numbers, "copies": targets})
     except (OSError, ValueError, TypeError) as error:
         raise KubewrightError(
             "The settings of the backup cannot be read",
@@ -164,10 +175,20 @@ class Program:
         files = chosen(settings.kubernetes, settings.extra_paths)
         # A first look, before anybody waits for this host: what cannot work is said by every host in every slot.
         client, etcd = self._observe()
-        voters = [one for one in etcd.members if one.healthy and not one.is_learner]
-        voices = [url for one in sorted(voters, key=lambda one: not one.is_leader) for url in one.client_urls]
         choose(etcd)
-        turn = Turn(client.at(voices), self._runner, settings.host)
+        voters = sorted(serving(etcd), key=lambda one: not one.is_leader)
+        voices = client.at([url for one in voters for url in one.client_urls])
+        if _has_room(etcd):
+            turn = Turn(voices, self._runner, settings.host)
+        elif scheduled:
+            raise KubewrightError(
+                "The control planes cannot agree on who saves",
+                why=_NO_ROOM,
+                remedy=f"{_MAKE_ROOM}. Until then `kubewright-backup save` saves all the same",
+            )
+        else:
+            turn = NoTurn(voices, self._runner, settings.host)
+            result.warnings.append(f"The other hosts were not told of this backup: {_NO_ROOM}. {_MAKE_ROOM}")
         # A saver that hangs is given up by itself, and then it is another one's turn.
         patience = Deadline(settings.timeout + 2 * LEASE if scheduled else wait)
         found = wait_for_turn(turn, settings.every_minutes if scheduled else 0, patience, self._now)
@@ -288,6 +309,7 @@ class Program:
         with self._folder() as work:
             sealing.check(settings.encryption, settings.recipient, _home(work))
             check_room(settings.folder, _needed(member))
+            known = digests(files)
             saver = Saver(client, self._runner, deadline)
             snapshot = saver.save(Wanted(work, settings.cluster), member, self._now)
             name = name_at(settings.cluster, saved_time(snapshot), settings.encryption)
@@ -304,7 +326,7 @@ class Program:
                 sealing.argv(settings.encryption, settings.recipient, _home(work))
                 if settings.encryption
                 else [],
-                lambda stream: names.extend(pack(stream, snapshot, files, documents)),
+                lambda stream: names.extend(pack(stream, snapshot, known, documents)),
                 max(1.0, deadline.remaining()),
             )
             backup = Backup(
@@ -405,6 +427,12 @@ class Program:
             result.warnings.append(
                 f"The metrics were not written to {error.filename or settings.textfile_folder}: {error.strerror}"
             )
+
+
+def _has_room(etcd: Etcd) -> bool:
+    """Tell whether etcd takes writes. One alarm refuses them all, even that of a member which is gone."""
+    raised = [*(one.alarms for one in etcd.members), *etcd.stale_alarms.values()]
+    return not any("NOSPACE" in alarms for alarms in raised)
 
 
 def _needed(member: Member) -> int:

@@ -114,6 +114,8 @@ class Turn:
         # An answer can be lost on its way, so that the second try finds the claim of the first.
         text = f'create("{CLAIM}") = "0"\n\nput --lease={self._lease} {CLAIM} "{mine}"\n\n\n'
         if "FAILURE" in self._ask("txn", stdin=text) and self._get(CLAIM) != mine:
+            # Nobody renews a lease without a claim: the next try needs one that is still there.
+            self.release()
             return False
         self._stop.clear()
         self._renewer = threading.Thread(target=self._renew, daemon=True)
@@ -165,6 +167,16 @@ class Turn:
 
         what = f"etcd to answer about {PREFIX}"
         return wait_for(answered, self._make_deadline(PATIENCE), what=what, interval=1)[0]
+
+
+class NoTurn(Turn):
+    """Without any agreement: etcd without room (NOSPACE) grants no lease and stores nothing."""
+
+    def claim(self) -> bool:
+        return True
+
+    def publish(self, last: Last) -> None:
+        """Tell nobody."""
 
 
 def _said(line: str) -> str:

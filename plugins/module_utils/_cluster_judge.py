@@ -91,11 +91,13 @@ def _host(host: dict[str, Any]) -> Iterator[Finding]:
         return
     name = host["hostname"]
     if host["interrupted"]:
+        began = host["interrupted"].replace("_", " ")
+        aim = "reset the host" if began == "reset" else f"make the host a {began}"
         yield Finding(
             _HOST,
             "kubeadm was interrupted on this host",
             name,
-            f"it was to make the host a {host['interrupted'].replace('_', ' ')}, and has not come to its end",
+            f"it was to {aim}, and has not come to its end",
             "Run the playbook site.yml again: it goes on from there, or says what stands in the way",
         )
     elif host["kubeadm"] == "incomplete":
@@ -163,6 +165,8 @@ def _certificates(host: dict[str, Any], warning_days: int) -> Iterator[Finding]:
 def _renewal(path: str) -> str:
     if path.startswith("/var/lib/kubelet/"):
         return "The kubelet should have renewed it: read its log and look for pending certificate requests"
+    if path.startswith("/etc/etcd/") and not path.endswith("ca.crt"):
+        return "Run the playbook site.yml: it renews the certificates of an etcd of its own"
     if path.endswith("ca.crt"):
         return "Plan the replacement of this certificate authority: everything that it signed changes with it"
     return "Renew it with the playbook renew_certificates.yml"

@@ -10,6 +10,8 @@ PRIVATE to the collection: this interface can change in any release.
     DATA/.restoring                      a restore that is under way, or that was killed
     DATA/before-restore-TIME/member      what was there before a restore; never deleted
     DATA/before-replacement-TIME/member  what a member had before it began anew; never deleted
+    DATA/removed-TIME                    what a member had that was removed (role etcd_cluster)
+    DATA/.kubewright-new-cluster         a new cluster that was begun (role etcd_cluster)
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ WORK = ".restoring"
 ASIDE = "before-restore-"
 REPLACED = "before-replacement-"
 # What a data folder may hold without being somebody else's: a new file system brings lost+found.
-_KNOWN = re.compile(rf"({MEMBER}|lost\+found|{re.escape(WORK)}|(?:{ASIDE}|{REPLACED})\d{{8}}T\d{{6}}Z)$")
+_KNOWN = re.compile(
+    rf"({MEMBER}|lost\+found|{re.escape(WORK)}|\.kubewright-new-cluster"
+    rf"|(?:{ASIDE}|{REPLACED}|removed-)\d{{8}}T\d{{6}}Z)$"
+)
 # What etcd never needs again: a segment that it laid down, and what it was receiving or writing.
 _PASSING = re.compile(r"(tmp[.\d]*|\.snap\.db|\.broken)$")
 

@@ -303,6 +303,12 @@ class EtcdCtl:
         """Return the member list without health. Needs quorum."""
         return self.read(parse_members, "member", "list")
 
+    def count(self) -> int:
+        """Return the number of all keys. Needs quorum."""
+        # etcdctl refuses --count-only together with JSON; an answer with a limit has the whole count too.
+        words = ["get", "", "--prefix", "--keys-only", "--limit=1"]
+        return self.read(lambda said: int(said.get("count") or 0), *words)
+
     def cluster_id(self, endpoints: list[str]) -> str:
         """Return the id of the cluster that these endpoints are in, hexadecimal as etcd logs it."""
 

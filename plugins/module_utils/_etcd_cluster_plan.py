@@ -5,11 +5,12 @@
 
 PRIVATE to the collection: this interface can change in any release.
 
-Members are recognised by their peer URL. Four rules hold whatever is asked for:
+Members are recognised by their peer URL. Five rules hold whatever is asked for:
 
 * A new cluster begins only where none ever was: every host of the group has been looked at, and none has data,
-  was a member before, or stands below a Kubernetes that has kept something.
+  was a member before, or stands below a Kubernetes that has kept something, unless somebody says that all is lost.
 * A host with data that is no member is never touched.
+* As long as a restore is open, members of two clusters may lie side by side, and only restore.yml starts any.
 * A member keeps its address: its certificates and the list of members name it.
 * A running version is changed by upgrade_etcd.yml only, one minor at a time, and never back.
 """
@@ -58,6 +59,7 @@ def plan(looks: Mapping[str, Look], wanted: Mapping[str, Mapping[str, str]], rem
         _living(found, looks, wanted)
     else:
         _not_living(found, looks, wanted, silent, remains)
+    found["problems"] += _open_restore(looks, living=bool(living))
     found["versions"] = {
         host: _version_of(host, looks[host], found, wanted[host]["version"])
         for host in wanted
@@ -75,6 +77,17 @@ def plan(looks: Mapping[str, Look], wanted: Mapping[str, Mapping[str, str]], rem
                 "correct it."
             )
     return found
+
+
+def _open_restore(looks: Mapping[str, Look], *, living: bool) -> list[str]:
+    """Refuse while a restore is open, but for the end of one, which runs site.yml for the members that were lost."""
+    stages = {host: look["restoring"] for host, look in looks.items() if look["restoring"]}
+    if not stages or (living and set(stages.values()) == {"starting"}):
+        return []
+    return [
+        f"A restore of etcd was interrupted ({_list(stages)}), and members of the cluster before it and of the "
+        "restored one must not run together: run the playbook restore.yml again, which goes on."
+    ]
 
 
 def _authority(found: dict[str, Any], looks: Mapping[str, Look], silent: Sequence[str]) -> None:
@@ -255,9 +268,9 @@ def _new(
     if remains:
         found["problems"].append(
             "Control planes have the files of a cluster, but no host of the etcd group has data. An empty "
-            "etcd would be "
-            "the end of that cluster: restore a snapshot with the playbook restore.yml, or reset the "
-            "control planes with "
+            "etcd would be the end of that cluster. If all hosts of etcd are lost and there is a backup, run "
+            "again with -e etcd_cluster_accept_empty=true, which builds an empty etcd for the playbook "
+            "restore.yml to fill (docs/external_etcd.md). If nothing is needed, reset the control planes with "
             "reset.yml."
         )
     for host, look in looks.items():

@@ -35,7 +35,11 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_service i
     parse,
     version,
 )
-from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import addresses, system
+from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import (
+    RESTORE_PLAN,
+    addresses,
+    system,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._x509 import parse_certificate
 
@@ -64,6 +68,7 @@ def observe(params: Mapping[str, Any], runner: Runner, service: Service, root: P
         "data": has_data(root),
         "began": read(str(root / BEGAN.lstrip("/"))).strip(),
         "born": was_born(read(str(root / INITIAL.lstrip("/")))),
+        "restoring": restoring(read(str(root / RESTORE_PLAN.lstrip("/")))),
         "authority": authority(pki),
         "certificates": certificates(pki),
         "etcd": ask(params, runner),
@@ -81,6 +86,16 @@ def was_born(initial: str) -> bool:
     """Tell whether this host was a member of a cluster that was whole once."""
     found = _STATE.search(initial)
     return bool(found and found.group(1) == "existing")
+
+
+def restoring(plan: str) -> str:
+    """Return how far a restore came that did not end; empty where there is none."""
+    if not plan:
+        return ""
+    try:
+        return str(json.loads(plan)["stage"])
+    except (ValueError, KeyError, TypeError):
+        return "unknown"
 
 
 def authority(pki: Path) -> dict[str, Any]:
@@ -111,13 +126,16 @@ def certificates(pki: Path) -> dict[str, float | None]:
 
 def ask(params: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
     """Ask etcd through every endpoint; the error is a part of the answer."""
-    nothing: dict[str, Any] = {"members": [], "quorum": None, "leader": None, "cluster_version": ""}
+    nothing: dict[str, Any] = {
+        "members": [], "quorum": None, "leader": None, "cluster_version": "", "key_count": None,
+    }  # fmt: skip
     paths = (params["ca_cert"], params["client_cert"], params["client_key"])
     if not all(os.access(path, os.R_OK) for path in paths) or not runner.find(params["etcdctl"]):
         return {**nothing, "error": "this host has no etcdctl, or no certificate for it"}
     client = EtcdCtl(runner, params["endpoints"], *paths, params["etcdctl"])
     try:
         etcd = client.observe()
+        keys = client.count() if params["count_keys"] else None
     except KubewrightError as error:
         return {**nothing, "error": str(error)}
     urls = [url for member in etcd.members if member.healthy for url in member.client_urls]
@@ -127,6 +145,7 @@ def ask(params: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
         "quorum": asdict(etcd.quorum),
         "leader": etcd.leader,
         "cluster_version": next((one for one in found if one), ""),
+        "key_count": keys,
         "error": None,
     }
 

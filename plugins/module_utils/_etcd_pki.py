@@ -355,17 +355,20 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def ensure_authority_here(path: str, authority: str, owner: tuple[int, int] | None, *, act: bool) -> bool:
-    """Bring the authority's certificate to this host; one that is there is never replaced by another one."""
+def ensure_authority_here(
+    path: str, authority: str, owner: tuple[int, int] | None, *, act: bool, replace: bool = False
+) -> bool:
+    """Bring the authority's certificate to this host; only where *replace* says so, in the place of another one."""
     here = read(path)
-    if here and authority and fingerprint(here) != fingerprint(authority):
+    other = bool(here and authority) and fingerprint(here) != fingerprint(authority)
+    if other and not replace:
         raise KubewrightError(
             "This host trusts another authority than the other hosts of its etcd cluster",
             where=path,
             remedy="If the file is a remain of another cluster, remove it with the certificates beside it, and run "
             "again. Otherwise find out which authority the members have",
         )
-    if here or not authority:
+    if not authority or (here and not other):
         return False
     if act:
         make_folder(os.path.dirname(path))

@@ -72,6 +72,12 @@ class Plan:
         return self.member is not None or bool(self.prune)
 
 
+def serving(etcd: Etcd) -> list[Member]:
+    """Return the voters that can be read from: one without room (NOSPACE) refuses nothing but writes."""
+    voters = [one for one in etcd.members if not one.is_learner]
+    return [one for one in voters if one.healthy or (one.alarms == ["NOSPACE"] and one.revision is not None)]
+
+
 def choose(etcd: Etcd) -> Member:
     """Return the member to save from: healthy, a follower where there is one, and the newest of these."""
     corrupt = [one for one in etcd.members if "CORRUPT" in one.alarms]
@@ -80,7 +86,7 @@ def choose(etcd: Etcd) -> Member:
             f"The data of {', '.join(one.name for one in corrupt)} is corrupt, and which member is right is unknown",
             remedy="Replace that member first; see the alarms with etcd_member_info",
         )
-    able = [one for one in etcd.members if not one.is_learner and (one.healthy or one.alarms == ["NOSPACE"])]
+    able = serving(etcd)
     if not able or etcd.leader is None:
         raise KubewrightError(
             "No member is healthy enough to save a snapshot from",

@@ -33,7 +33,10 @@ _KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "sc
 
 @dataclass(frozen=True)
 class Began:
-    """What kubeadm was started for, and whether the host had certificate authorities of its own before."""
+    """What kubeadm was started for, and whether the host had certificate authorities of its own before.
+
+    ``role`` is that of kubeadm_node, or C(reset), of which the role kube_host leaves a note.
+    """
 
     role: str
     own_authorities: bool = False

@@ -119,6 +119,11 @@ def plan_node(wanted: str, host: Host, cluster: Cluster | None) -> NodePlan:
 
     Without *cluster* a host that has to ask it is given the benefit of the doubt: the decision is for later.
     """
+    if host.began and host.began.role == "reset":
+        raise KubewrightError(
+            "This host was being reset, and that has not come to its end",
+            remedy="Run the playbook remove_node.yml for it again, or reset.yml with --limit, then this one",
+        )
     if wanted == "seed":
         return _plan_seed(host)
     if host.began and host.began.role == "seed" and wanted == "control_plane":

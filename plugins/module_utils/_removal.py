@@ -64,6 +64,11 @@ class Target:
     def gone(self) -> bool:
         return not (self.node or self.member or self.clean)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the node tells the truth: a host that has just lost its power, or its disk, is still called ready."""
+        return self.clean or not self.ready
+
 
 @dataclass
 class Removal:
@@ -75,7 +80,7 @@ class Removal:
 
     def returned(self) -> dict[str, Any]:
         return {
-            "targets": [{**asdict(one), "gone": one.gone} for one in self.targets],
+            "targets": [{**asdict(one), "gone": one.gone, "settled": one.settled} for one in self.targets],
             "problems": self.problems,
             "lines": self.lines,
         }

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils import _half_done as half_done
-from ansible_collections.kubewright.cluster.plugins.module_utils._data_folder import look
+from ansible_collections.kubewright.cluster.plugins.module_utils._data_folder import look, restored_at
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import EtcdCtl
 from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import (
@@ -43,15 +43,17 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._runner import 
 from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_restore import (
     utility_version,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._x509 import parse_certificate
 
 FOLDER = os.path.dirname(RESTORE_PLAN)
+ENCRYPTION = "/etc/kubernetes/kubewright/encryption.yaml"
 SOURCE = ".source"
 _PKI = "/etc/kubernetes/pki"
 _OWN_PKI = "/etc/etcd/pki"
 _UNIT = "/etc/systemd/system/etcd.service"
 _API = (
     *(KUBELET_CONF, KUBELET_CONFIG, ADMIN_CONF),
-    *(f"{_PKI}/{name}" for name in ("ca.crt", "ca.key", "sa.key", "sa.pub", "front-proxy-ca.crt")),
+    *(f"{_PKI}/{name}" for name in ("ca.crt", "sa.key", "sa.pub", "front-proxy-ca.crt")),
     *(f"{_PKI}/{name}" for name in ("apiserver.crt", "etcd/ca.crt")),
 )
 _MEMBER = ("server.crt", "server.key", "peer.crt", "peer.key")
@@ -112,6 +114,8 @@ def observe(runner: Runner, layout: Layout, root: Path = Path("/")) -> dict[str,
             "etcd_ca": fingerprint(layout.ca_cert),
             "cluster_ca": fingerprint(_at(root, f"{_PKI}/ca.crt")),
         },
+        "since": since(_at(root, f"{_PKI}/ca.crt")),
+        "keys": list(key_names(_at(root, ENCRYPTION))),
         "data": data,
         "plan": read_plan(_at(root, RESTORE_PLAN)),
         "sources": sources(_at(root, FOLDER)),
@@ -154,6 +158,9 @@ def data_folder(data_dir: str) -> dict[str, Any]:
         "there": found.has_data,
         "size": found.size,
         "in_use": found.in_use,
+        # That of a file which is in use is not read, but it began with the one that a restore gave it.
+        "revision": max(found.revision or 0, restored_at(found.restored) or 0),
+        "foreign": found.foreign,
         "marker": found.restored,
         "aside": found.aside,
     }
@@ -172,6 +179,24 @@ def fingerprint_of(text: str) -> str:
     """Return the SHA-256 of the first certificate of a text, empty without one."""
     match = re.search(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", text, re.DOTALL)
     return hashlib.sha256(base64.b64decode(match[1])).hexdigest() if match else ""
+
+
+def since(path: str) -> str:
+    """Return the time from which on a certificate is valid, as names of backups have it; empty without one."""
+    try:
+        read = parse_certificate(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return read.not_before.strftime("%Y%m%dT%H%M%SZ")
+
+
+def key_names(path: str) -> tuple[str, ...]:
+    """Return the names of the keys in an encryption configuration, none without the file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ()
+    return tuple(dict.fromkeys(re.findall(r"""["']?\bname["']?:\s*["']?([A-Za-z0-9._-]+)""", text)))
 
 
 def read_plan(path: str) -> dict[str, Any]:

@@ -17,23 +17,28 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils import _backup_bundle as bundle
+from ansible_collections.kubewright.cluster.plugins.module_utils._backup_files import NEEDED
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import make_folder
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
-from ansible_collections.kubewright.cluster.plugins.module_utils._restore_host import fingerprint, sha256_of
+from ansible_collections.kubewright.cluster.plugins.module_utils._restore_host import (
+    ENCRYPTION,
+    fingerprint,
+    key_names,
+    sha256_of,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files import (
     Snapshot,
     check_sum,
+    examine,
     read_record,
     snapshots,
 )
 
 # Below the folder of the backups: what was saved from data folders of members that were stopped.
 RESCUED = "rescued"
-ENCRYPTION = "/etc/kubernetes/kubewright/encryption.yaml"
 # What a cluster is made of besides its data, and what kubeadm would otherwise make anew, for another cluster. The
 # certificates that these sign are of one host, and kubeadm makes them for the host that begins.
 IDENTITY = (
@@ -43,6 +48,7 @@ IDENTITY = (
 )
 _URLS = re.compile(rb'"peerURLs":\[([^\]]*)\]')
 _KEYS = re.compile(rb"k8s:enc:[a-z]+:v[0-9]:([A-Za-z0-9._-]{1,128}):")
+_NAME = re.compile(r"(.+)-\d{8}T\d{6}Z\.tar(?:\.(?:age|gpg))?$")
 _BLOCK, _OVERLAP = 1 << 20, 4096
 
 
@@ -79,7 +85,9 @@ def backups(folder: str, prefix: str) -> list[dict[str, Any]]:
 def told(one: bundle.Backup) -> dict[str, Any]:
     """Return what the record of a backup says."""
     of_file = {"path": one.path, "size": one.size, "sha256": one.sha256, "encryption": one.encryption}
-    return {**_of_snapshot(one.snapshot), **of_file, "kind": "bundle"}
+    # backup.yml names them after the cluster; a name that somebody changed says nothing.
+    named = _NAME.match(os.path.basename(one.path))
+    return {**_of_snapshot(one.snapshot), **of_file, "kind": "bundle", "cluster": named[1] if named else ""}
 
 
 def _of_snapshot(one: Snapshot) -> dict[str, Any]:
@@ -112,7 +120,7 @@ def given(path: str) -> dict[str, Any]:
             where=f"{path}.json",
             remedy="Bring the record along; the playbook backup.yml leaves it beside the backup",
         )
-    return _of_snapshot(Snapshot(path, os.path.getsize(path), sha256_of(path)))
+    return _of_snapshot(examine(path))
 
 
 def scan(path: str) -> Content:
@@ -128,15 +136,6 @@ def scan(path: str) -> Content:
             keys.update(one.decode("ascii") for one in _KEYS.findall(text))
             tail = text[-_OVERLAP:]
     return Content(frozenset(urls), frozenset(keys))
-
-
-def key_names(path: str) -> tuple[str, ...]:
-    """Return the names of the keys in an encryption configuration, none without the file."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ()
-    return tuple(dict.fromkeys(re.findall(r"""["']?\bname["']?:\s*["']?([A-Za-z0-9._-]+)""", text)))
 
 
 def bring(wanted: Wanted) -> dict[str, Any]:
@@ -228,7 +227,9 @@ def _encryption(wanted: Wanted, used: Iterable[str]) -> str:
 
 
 def _identity(wanted: Wanted) -> list[str]:
-    missing = [path for path in IDENTITY if not os.path.exists(_packed(wanted.folder, path))]
+    # Keys of authorities that somebody keeps elsewhere are in no backup.
+    needed = [f"/etc/kubernetes/{path}" for path in NEEDED]
+    missing = [path for path in needed if not os.path.exists(_packed(wanted.folder, path))]
     if missing:
         raise KubewrightError(
             f"The backup lacks {', '.join(missing)}",

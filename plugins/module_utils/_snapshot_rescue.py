@@ -37,7 +37,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._data_folder im
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import make_folder, sync
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
-from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import member_id
+from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import member_id, parse_health
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_database import Database
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_snapshot import (
     making,
@@ -275,22 +275,29 @@ class Rescuer:
                 why=last_words(etcd.said()) or f"it ended with exit code {etcd.rc}",
                 remedy="Use another host's data, or a snapshot",
             )
-        return self._etcdctl(endpoint, 5, "endpoint", "health", check=False) is not None
+        return healthy(self._etcdctl(endpoint, 5, "endpoint", "health", "--write-out=json", check=False))
 
     def _ask(self, endpoint: str, *words: str) -> str:
-        said = self._etcdctl(endpoint, self._left(), *words, check=True)
-        assert said is not None
-        return said
+        return self._etcdctl(endpoint, self._left(), *words, check=True)
 
-    def _etcdctl(self, endpoint: str, limit: float, *words: str, check: bool) -> str | None:
+    def _etcdctl(self, endpoint: str, limit: float, *words: str, check: bool) -> str:
         argv = [self._programs["etcdctl"], f"--endpoints={endpoint}", f"--command-timeout={limit:g}s", *words]
         try:
             done = self._runner.run(argv, check=check, timeout=limit, asks=not check)
         except CommandError as error:
             if check or not error.transient:
                 raise
-            return None
-        return done.stdout if done.rc == 0 else None
+            return ""
+        return done.stdout
+
+
+def healthy(said: str) -> bool:
+    """Tell whether etcd answers, from what `etcdctl endpoint health` said; an alarm that the data has is none of it."""
+    try:
+        found = parse_health(json.loads(said))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return bool(found) and not any(found.values())
 
 
 def last_words(log: str) -> str:

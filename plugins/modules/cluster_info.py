@@ -190,10 +190,10 @@ host:
       sample: control_plane
     interrupted:
       description:
-        - What the M(kubewright.cluster.kubeadm_node) module was making of the host when it was cut off.
+        - What the M(kubewright.cluster.kubeadm_node) module was making of the host when it was cut off, or V(reset).
         - V(null) where it came to its end.
       type: str
-      choices: [seed, control_plane, worker, unknown]
+      choices: [seed, control_plane, worker, reset, unknown]
       sample: null
     evidence:
       description: The files that were found.

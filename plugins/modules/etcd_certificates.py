@@ -26,10 +26,16 @@ options:
   authority:
     description:
       - The certificate of the authority in PEM. It is written where there is none; another one that is there is
-        refused.
+        refused without O(replace_authority).
       - Without it, nothing is asked for, and what is wrong is only told.
     type: str
     default: ''
+  replace_authority:
+    description:
+      - Replace another authority that is there, and with it all certificates that it signed. Who has a certificate of
+        the old one is cut off.
+    type: bool
+    default: false
   leaves:
     description: The certificates of this host.
     type: list
@@ -184,6 +190,7 @@ LEAF = {
 ARGUMENTS = {
     "ca_cert": {"type": "path", "required": True},
     "authority": {"type": "str", "default": ""},
+    "replace_authority": {"type": "bool", "default": False},
     "leaves": {"type": "list", "elements": "dict", "required": True, "options": LEAF},
     "renew_days": {"type": "int", "default": 30},
     "certificates": {"type": "dict", "default": {}},
@@ -197,7 +204,9 @@ def work(params: dict[str, Any], runner: Runner, *, act: bool) -> dict[str, Any]
     wanted = parse_leaves(params["leaves"])
     owner = parse_owner(params["owner"], params["group"], may_be_missing=not act)
     ids = (owner.uid, owner.gid) if owner.uid is not None and owner.gid is not None else None
-    changed = ensure_authority_here(params["ca_cert"], params["authority"], ids, act=act)
+    changed = ensure_authority_here(
+        params["ca_cert"], params["authority"], ids, act=act, replace=params["replace_authority"]
+    )
     leaves = Leaves(Openssl(runner), params["ca_cert"], now(), ids)
     found = {leaf.name: leaves.look(leaf, params["renew_days"]) for leaf in wanted}
     needed = [leaf for leaf in wanted if found[leaf.name].problem]

@@ -14,6 +14,11 @@ description:
   - Tells what a host of an external etcd has, and what its etcd says. The role P(kubewright.cluster.etcd_cluster#role)
     decides from this what has to be done.
   - It never fails because something is missing, and reads no private key.
+options:
+  count_keys:
+    description: Whether etcd is asked how many keys it holds.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - kubewright.cluster._etcd
   - kubewright.cluster._attributes
@@ -90,6 +95,11 @@ born:
   returned: success
   type: bool
   sample: true
+restoring:
+  description: How far a restore came that did not end, V(restoring) or V(starting); empty where there is none.
+  returned: success
+  type: str
+  sample: ""
 authority:
   description: Which authority the host trusts (C(fingerprint)), whether it has its C(key), and its C(days_left).
   returned: success
@@ -104,9 +114,10 @@ etcd:
   description:
     - The members, the quorum and the leader as M(kubewright.cluster.etcd_member_info) returns them, the minor that all
       members agree on as C(cluster_version), and C(error), which says why etcd could not be asked.
+    - With O(count_keys) the number of keys as C(key_count), V(null) where it is not known.
   returned: success
   type: dict
-  sample: {members: [], quorum: null, leader: null, cluster_version: "3.6", error: null}
+  sample: {members: [], quorum: null, leader: null, cluster_version: "3.6", key_count: null, error: null}
 """
 
 from pathlib import Path
@@ -120,7 +131,10 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._runner import 
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=CONNECTION, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={**CONNECTION, "count_keys": {"type": "bool", "default": False}},
+        supports_check_mode=True,
+    )
     runner = Runner(module.run_command)
     try:
         result = observe(module.params, runner, System(runner).look(), Path("/"))

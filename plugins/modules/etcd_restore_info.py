@@ -105,6 +105,16 @@ host:
         cluster_ca:
           description: That of Kubernetes.
           type: str
+    since:
+      description: From when on the authority of Kubernetes is valid, in UTC; empty without one. A backup from before
+        is of another cluster.
+      type: str
+      sample: 20261121T080000Z
+    keys:
+      description: The names of the keys that the API server encrypts with, from the file of the collection.
+      type: list
+      elements: str
+      sample: [key-20261121-080000]
     data:
       description: The data folder.
       type: dict
@@ -125,6 +135,16 @@ host:
           description: Whether an etcd has it open.
           type: bool
           sample: false
+        revision:
+          description: The newest revision in it, or the one that a restore gave it where it is in use; V(0) where
+            neither is known.
+          type: int
+          sample: 12345
+        foreign:
+          description: What it holds that is no part of an etcd.
+          type: list
+          elements: str
+          sample: []
         marker:
           description: What the data was restored from; empty for data that no restore made.
           type: dict

@@ -49,6 +49,13 @@ options:
         Empty ones are not compared.
     type: dict
     default: {}
+  keys:
+    description:
+      - The names of the keys that the API servers have, as RV(etcd_restore_info#module:host.keys), where those run on
+        other hosts. What this host has itself is known.
+    type: list
+    elements: str
+    default: []
   whole:
     description:
       - Whether the backup must hold what the cluster is made of besides its data, because no host has it any more.
@@ -112,7 +119,8 @@ encryption:
   type: str
   sample: ''
 identity:
-  description: With O(whole), the files that make the cluster what it is, by the paths where they belong.
+  description: With O(whole), the files that make the cluster what it is, by the paths where they belong. Keys of
+    authorities that are kept outside of the cluster are not among them.
   returned: success
   type: list
   elements: str
@@ -123,12 +131,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
-from ansible_collections.kubewright.cluster.plugins.module_utils._restore_source import (
-    ENCRYPTION,
-    Wanted,
-    bring,
-    key_names,
-)
+from ansible_collections.kubewright.cluster.plugins.module_utils._restore_host import ENCRYPTION, key_names
+from ansible_collections.kubewright.cluster.plugins.module_utils._restore_source import Wanted, bring
 
 
 def main() -> None:
@@ -140,6 +144,7 @@ def main() -> None:
             "folder": {"type": "path", "required": True},
             "members": {"type": "list", "elements": "str", "default": []},
             "authorities": {"type": "dict", "default": {}},
+            "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "whole": {"type": "bool", "default": False},
         },
     )
@@ -153,7 +158,7 @@ def main() -> None:
         folder=os.path.abspath(params["folder"]),
         urls=tuple(params["members"]),
         authorities=params["authorities"],
-        keys=key_names(ENCRYPTION),
+        keys=(*key_names(ENCRYPTION), *params["keys"]),
         whole=params["whole"],
     )
     try:

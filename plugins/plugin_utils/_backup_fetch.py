@@ -24,10 +24,10 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._backup_bundle 
     verify,
     write_record,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._backup_copy import PART, stale_halves
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files import RECORD
 
-PART = ".part"
 # Bytes that cross at a time, in base64 and in the memory of both sides.
 PIECE = 4 << 20
 
@@ -66,13 +66,16 @@ def fetch(read: Read, path: str, folder: str, *, check_mode: bool = False) -> Fe
 
 
 def prune(folder: str, prefix: str, *, keep: int, keep_days: float, now: float | None = None) -> list[str]:
-    """Remove what is too old; the file first, so that none without its record is left to look like a backup."""
+    """Remove what is too old, and what a fetch that was killed left; return the backups among it.
+
+    The file goes first, so that none without its record is left to look like a backup.
+    """
     moment = time.time() if now is None else now
     gone = [one.path for one in outdated(backups(folder, prefix), keep=keep, keep_days=keep_days, now=moment)]
-    for path in gone:
-        for name in (path, path + RECORD):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+    halves = [os.path.join(folder, name) for name in stale_halves(os.listdir(folder), prefix, now=moment)]
+    for name in [*(path + end for path in gone for end in ("", RECORD)), *halves]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
     return gone
 
 
@@ -100,7 +103,8 @@ def _is_there(final: str, record: Backup) -> bool:
 
 
 def _fill(read: Read, path: str, record: Backup, final: str) -> None:
-    part = os.path.join(os.path.dirname(final), f".{os.path.basename(final)}{PART}")
+    hidden = os.path.join(os.path.dirname(final), f".{os.path.basename(final)}")
+    part, record_part = hidden + PART, hidden + RECORD + PART
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
@@ -111,11 +115,11 @@ def _fill(read: Read, path: str, record: Backup, final: str) -> None:
             target.flush()
             os.fsync(target.fileno())
         verify(part, record)
-        write_record(replace(record, path=final), part + RECORD)
+        write_record(replace(record, path=final), record_part)
         # The record first: a backup that has its name has its record.
-        os.replace(part + RECORD, final + RECORD)
+        os.replace(record_part, final + RECORD)
         os.replace(part, final)
     finally:
-        for leftover in (part, part + RECORD):
+        for leftover in (part, record_part):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(leftover)

@@ -33,6 +33,9 @@ Seen = Mapping[str, Mapping[str, Any]]
 class Wanted:
     """What is asked for. `hosts` are all that run a member by the inventory; `given` is the record of a named file.
 
+    `api_hosts` are the control planes where etcd has hosts of its own, none otherwise. `without` is a text with commas
+    where it comes from a command line.
+
     `rescued` is what was saved from surviving data, by host; it is None before that was tried. `unrescued` are the
     reasons why the data of a host could not be saved.
     """
@@ -42,44 +45,44 @@ class Wanted:
     names: dict[str, str]
     urls: dict[str, str]
     stamp: str
-    without: list[str] = field(default_factory=list)
+    api_hosts: list[str] = field(default_factory=list)
+    without: list[str] | str = field(default_factory=list)
     rewind: bool = False
     anew: bool = False
     identity: bool = False
-    external: bool = False
     given: dict[str, Any] = field(default_factory=dict)
     rescued: dict[str, Any] | None = None
     unrescued: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def left_out(self) -> list[str]:
+        """The names in `without`."""
+        names = self.without.split(",") if isinstance(self.without, str) else self.without
+        return [name.strip() for name in names if name.strip()]
+
 
 def decide(seen: Seen, wanted: Wanted) -> dict[str, Any]:
     """Return problems, or what to do; *seen* is what the module etcd_restore_info saw, by host."""
-    silent = [host for host in wanted.hosts if host not in seen]
     open_plan = {} if wanted.anew else _open_plan(seen)
     stage = open_plan.get("stage")
     if stage == STARTING and not _has_data_of(open_plan, seen):
         open_plan, stage = {}, None
-    problems = _silent(silent, wanted)
+    problems = _silent(seen, wanted)
     if open_plan:
         problems += _unfinished(open_plan, seen, wanted)
         mode = "finish" if stage == STARTING else "resume"
         return _answer(mode, problems, open_plan, [], seen, wanted)
-    whole = [host for host in wanted.hosts if host in seen and seen[host]["whole"]]
-    empty = [host for host in wanted.hosts if host in seen and seen[host]["empty"]]
+    whole, empty = _such("whole", wanted.hosts, seen), _such("empty", wanted.hosts, seen)
     survivors = [host for host in whole if seen[host]["data"]["there"] and not _given_up(seen[host])]
     problems += _still_there(seen, wanted)
-    problems += _half(seen, wanted, whole, empty)
-    problems += _differ(seen, whole)
-    if not whole and not empty:
-        problems.append("No host of the cluster can be reached.")
-    if not whole and wanted.external:
-        problems.append(
-            "No host of etcd has its certificates and its unit any more. Bring one of them back with its files, or "
-            "make the cluster anew with site.yml, and restore the backup then, with etcd_restore_rewind."
-        )
+    problems += _half(seen, [*wanted.hosts, *wanted.api_hosts])
+    problems += _differ(seen, "etcd_ca", whole)
+    problems += _differ(seen, "cluster_ca", _such("whole", wanted.api_hosts or wanted.hosts, seen))
+    problems += _foreign(seen, whole or empty[:1])
+    problems += _nobody(seen, wanted, whole, empty)
     choice, refused = _choose(seen, wanted, survivors, seed=not whole)
     problems += refused
-    plan = _plan(wanted, whole, empty, choice) if not problems and choice else {}
+    plan = _plan(seen, wanted, whole, empty, choice) if not problems and choice else {}
     if choice:
         problems += _room(seen, list(plan.get("hosts", {})), choice["size"])
         problems += _version(seen, whole, choice)
@@ -87,6 +90,11 @@ def decide(seen: Seen, wanted: Wanted) -> dict[str, Any]:
         largest = max((seen[host]["data"]["size"] for host in survivors), default=0)
         problems += _room(seen, whole, largest)
     return _answer("new", problems, plan, survivors, seen, wanted)
+
+
+def _such(what: str, hosts: Iterable[str], seen: Seen) -> list[str]:
+    """Return the hosts that are reached and V(whole), or V(empty)."""
+    return [host for host in hosts if host in seen and seen[host][what]]
 
 
 def _answer(
@@ -100,7 +108,16 @@ def _answer(
         # Data is replaced in the first two modes only, and for that everything has to stand still.
         "replaces": mode != "finish",
         "newer": [] if mode == "finish" else _newer(seen, wanted, plan),
+        "earlier": [_told(one) for one in _offered(seen) if _is_earlier(one, seen, wanted)],
+        "keys": _common_keys(seen, wanted),
+        "left_out": [host for host in wanted.left_out if host not in seen],
     }
+
+
+def _common_keys(seen: Seen, wanted: Wanted) -> list[str]:
+    """Return the keys that every control plane can decrypt with, where others than those look at the backup."""
+    held = [set(seen[host]["keys"]) for host in _such("whole", wanted.api_hosts, seen)]
+    return sorted(set.intersection(*held)) if held else []
 
 
 def _open_plan(seen: Seen) -> dict[str, Any]:
@@ -125,16 +142,25 @@ def _given_up(host: Mapping[str, Any]) -> bool:
     return bool(marker) and plan.get("stage") == RESTORING and marker.get("token") == plan.get("token")
 
 
-def _silent(silent: Iterable[str], wanted: Wanted) -> list[str]:
-    missing = [host for host in silent if host not in wanted.without]
-    if not missing:
-        return []
-    return [
-        f"{', '.join(missing)} cannot be reached. A member that lives there, or comes back, would still belong to the "
-        "cluster of before, and with a majority of them there would be two clusters under one address. Switch these "
-        "hosts on, or make sure that they stay off, name them in etcd_restore_without, and reset them with the "
-        "playbook reset.yml before they get their network back."
-    ]
+def _silent(seen: Seen, wanted: Wanted) -> list[str]:
+    def missing(hosts: Iterable[str]) -> str:
+        return ", ".join(host for host in hosts if host not in seen and host not in wanted.left_out)
+
+    problems = []
+    if missing(wanted.hosts):
+        problems.append(
+            f"{missing(wanted.hosts)} cannot be reached. A member that lives there, or comes back, would still belong "
+            "to the cluster of before, and with a majority of them there would be two clusters under one address. "
+            "Switch these hosts on, or make sure that they stay off, name them in etcd_restore_without, and reset "
+            "them with the playbook reset.yml before they get their network back."
+        )
+    if missing(wanted.api_hosts):
+        problems.append(
+            f"{missing(wanted.api_hosts)} cannot be reached. An API server that goes on there would answer from what "
+            "it remembers, and write it over what is restored. Switch these hosts on, or make sure that they stay off, "
+            "name them in etcd_restore_without, and reset them before they get their network back."
+        )
+    return problems
 
 
 def _still_there(seen: Seen, wanted: Wanted) -> list[str]:
@@ -188,31 +214,68 @@ def _strangers(seen: Seen, wanted: Wanted, working: list[Mapping[str, Any]]) -> 
     ]
 
 
-def _half(seen: Seen, wanted: Wanted, whole: list[str], empty: list[str]) -> list[str]:
+def _half(seen: Seen, hosts: Iterable[str]) -> list[str]:
     return [
-        f"{host} is neither a control plane nor empty: it lacks {', '.join(seen[host]['missing'][:5])}, and has "
+        f"{host} is neither whole nor empty: it lacks {', '.join(seen[host]['missing'][:5])}, and has "
         f"{', '.join(seen[host]['evidence'][:3])}. Save what you need of it, reset it with the playbook reset.yml and "
         "--limit, and run again."
-        for host in wanted.hosts
-        if host in seen and host not in whole and host not in empty
+        for host in hosts
+        if host in seen and not seen[host]["whole"] and not seen[host]["empty"]
     ]
 
 
-def _differ(seen: Seen, whole: list[str]) -> list[str]:
-    for what in ("etcd_ca", "cluster_ca"):
-        found = {host: str(seen[host]["authorities"].get(what) or "none") for host in whole}
-        if len(set(found.values())) > 1:
-            told = ", ".join(f"{host} {one[:12]}" for host, one in found.items())
-            return [
-                f"The hosts are not of one cluster: their certificate authorities differ ({told}). Take the hosts of "
-                "other clusters out of the inventory, or reset them."
-            ]
-    return []
+def _differ(seen: Seen, what: str, hosts: Iterable[str]) -> list[str]:
+    found = {host: str(seen[host]["authorities"].get(what) or "none") for host in hosts}
+    if len(set(found.values())) < 2:
+        return []
+    told = ", ".join(f"{host} {one[:12]}" for host, one in found.items())
+    return [
+        f"The hosts are not of one cluster: their certificate authorities differ ({told}). Take the hosts of "
+        "other clusters out of the inventory, or reset them."
+    ]
+
+
+def _foreign(seen: Seen, hosts: Iterable[str]) -> list[str]:
+    return [
+        f"{seen[host]['data']['path']} of {host} holds {', '.join(seen[host]['data']['foreign'][:5])}, which is no "
+        "part of an etcd. Move that away."
+        for host in hosts
+        if seen[host]["data"]["foreign"]
+    ]
+
+
+def _nobody(seen: Seen, wanted: Wanted, whole: list[str], empty: list[str]) -> list[str]:
+    """Say whom a restore needs and who is not there."""
+    problems = []
+    if not whole and not empty:
+        problems.append("No host of the cluster can be reached.")
+    if not whole and wanted.api_hosts:
+        problems.append(
+            "No host of etcd has its certificates and its unit any more. Let site.yml make etcd anew with "
+            "-e etcd_cluster_accept_empty=true, and run restore.yml then with -e etcd_restore_rewind=true and the "
+            "backup in etcd_restore_from."
+        )
+    if wanted.api_hosts and not _such("whole", wanted.api_hosts, seen):
+        problems.append(
+            "No control plane has its files any more, and the data alone is no cluster. Bring one of them back with "
+            "its disk, or with the files of a backup in their places; the others are joined."
+        )
+    return problems
+
+
+def _offered(seen: Seen) -> list[dict[str, Any]]:
+    return [{**one, "host": host} for host, each in seen.items() for one in each["backups"]]
+
+
+def _is_earlier(one: Mapping[str, Any], seen: Seen, wanted: Wanted) -> bool:
+    """A file from before the cluster had its authority is of an earlier cluster of that name on the same hosts."""
+    hosts = _such("whole", wanted.api_hosts or wanted.hosts, seen)
+    return str(one.get("saved_at") or "") < max((str(seen[host]["since"]) for host in hosts), default="")
 
 
 def _candidates(seen: Seen, wanted: Wanted) -> list[dict[str, Any]]:
-    """All verified data there is, the best last."""
-    found = [{**one, "host": host} for host, each in seen.items() for one in each["backups"]]
+    """All verified data of this cluster that there is, the best last."""
+    found = [one for one in _offered(seen) if not _is_earlier(one, seen, wanted)]
     found += [{**one, "host": host, "kind": "rescued"} for host, one in (wanted.rescued or {}).items()]
     return sorted(found, key=_worth)
 
@@ -241,7 +304,7 @@ def _choose(
     if not able:
         what = "No backup with its certificates" if seed else "Neither data that survived nor a backup"
         return {}, [
-            f"{what} is on any host. Name one in etcd_restore_from, a file of this controller"
+            f"{what} of this cluster is on any host. Name one in etcd_restore_from, a file of this controller"
             + (", that the playbook backup.yml made." if seed else ".")
         ]
     return _usable(able[-1], wanted, seed=seed)
@@ -266,9 +329,13 @@ def _usable(choice: dict[str, Any], wanted: Wanted, *, seed: bool) -> tuple[dict
     return choice, []
 
 
-def _plan(wanted: Wanted, whole: list[str], empty: list[str], choice: dict[str, Any]) -> dict[str, Any]:
+def _plan(
+    seen: Seen, wanted: Wanted, whole: list[str], empty: list[str], choice: dict[str, Any]
+) -> dict[str, Any]:
     # Where nobody has anything, one host begins, and any will do.
     hosts = whole or empty[:1]
+    revision = int(choice["revision"])
+    known = max(_known(seen, wanted), revision)
     return {
         "token": f"{wanted.cluster}-{wanted.stamp}",
         "stage": RESTORING,
@@ -276,14 +343,25 @@ def _plan(wanted: Wanted, whole: list[str], empty: list[str], choice: dict[str, 
         "source": {
             key: choice.get(key, "") for key in ("kind", "host", "path", "sha256", "size", "encryption")
         },
-        "revision": choice["revision"],
+        "revision": revision,
         "saved_at": choice.get("saved_at", ""),
         "hosts": {host: wanted.names[host] for host in hosts},
         "members": {wanted.names[host]: wanted.urls[host] for host in hosts},
         "seed": "" if whole else hosts[0],
-        "lost": [host for host in wanted.hosts if host not in hosts],
-        "bump": BUMP,
+        "lost": [
+            *(host for host in wanted.hosts if host not in hosts),
+            *(host for host in wanted.api_hosts if host not in seen or seen[host]["empty"]),
+        ],
+        "known": known,
+        "bump": known - revision + BUMP,
     }
+
+
+def _known(seen: Seen, wanted: Wanted) -> int:
+    """Return the newest revision that anybody may remember: a restore begins behind it, wherever it goes back to."""
+    found = [int(one["revision"]) for one in (*_offered(seen), *(wanted.rescued or {}).values())]
+    found += [int(one[what]["revision"]) for one in seen.values() for what in ("etcd", "data")]
+    return max(found, default=0)
 
 
 def _room(seen: Seen, hosts: list[str], size: int) -> list[str]:
@@ -326,6 +404,14 @@ def _unfinished(plan: Mapping[str, Any], seen: Seen, wanted: Wanted) -> list[str
         ]
     if plan["stage"] == STARTING:
         return []
+    # All of it was stopped before the plan was written, so that somebody has started it by other means.
+    if any(one["etcd"]["present"] for one in seen.values()) and not _has_data_of(plan, seen):
+        return [
+            f"A run began the restore {plan['token']} of {plan['source']['path']} and did not end, and etcd works now: "
+            "to go on would undo what was written since. To keep what works, remove "
+            f"/var/lib/kubewright/restore/plan.json on {', '.join(plan['hosts'])}. To go back all the same, set "
+            "etcd_restore_anew and etcd_restore_rewind to true and name the file in etcd_restore_from."
+        ]
     gone = [
         host
         for host in plan["hosts"]
@@ -336,15 +422,18 @@ def _unfinished(plan: Mapping[str, Any], seen: Seen, wanted: Wanted) -> list[str
             f"An earlier run began a restore on {', '.join(plan['hosts'])}, and {', '.join(gone)} is not as it was "
             f"then. {how}"
         ]
-    return []
+    return _half(seen, wanted.api_hosts)
 
 
 def _newer(seen: Seen, wanted: Wanted, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not plan:
         return []
-    keys = ("kind", "host", "path", "revision", "saved_at")
     return [
-        {key: one.get(key, "") for key in keys}
+        _told(one)
         for one in _candidates(seen, wanted)
         if int(one["revision"]) > int(plan["revision"]) and one.get("written_since_restore") is not False
     ]
+
+
+def _told(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: one.get(key, "") for key in ("kind", "host", "path", "revision", "saved_at")}

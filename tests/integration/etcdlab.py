@@ -284,6 +284,39 @@ def started(module: str, options: dict[str, Any]) -> subprocess.Popen[bytes]:
     return process
 
 
+# Ends the process, as SIGKILL does, before the change of the file system that follows so many.
+_KILLED = """
+import os, runpy, signal, sys
+left = int(sys.argv.pop(1))
+def counted(call):
+    def wrapped(*words, **options):
+        global left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return call(*words, **options)
+    return wrapped
+for name in ("mkdir", "rename", "replace", "rmdir", "chmod", "fchmod", "fsync", "unlink"):
+    setattr(os, name, counted(getattr(os, name)))
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+def killed(module: str, options: dict[str, Any], after: int) -> bool:
+    """Run a module until it has changed the file system so often; return whether it was killed there."""
+    name = f"ansible_collections.kubewright.cluster.plugins.modules.{module}"
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(after), name],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": options}),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": str(ROOT / ".ansible" / "collections")},
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stdout + done.stderr
+    return done.returncode != 0
+
+
 def users(word: str) -> list[str]:
     """Return the command lines of all processes that name a path."""
     found = []

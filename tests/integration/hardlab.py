@@ -10,6 +10,7 @@ import re
 import ssl
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from labtools import INVENTORY, ROOT, run
@@ -56,6 +57,21 @@ def kubectl(*words: str, host: str = "", check: bool = True) -> str:
     host = host or control_planes()[0]
     config = ["--kubeconfig", "/etc/kubernetes/admin.conf", "--server", f"https://{addresses()[host]}:6443"]
     return run("podman", "exec", f"{nodes.PREFIX}{host}", "kubectl", *config, *words, check=check)
+
+
+def admin(folder: Path) -> tuple[str, ssl.SSLContext]:
+    """Return the URL of the cluster, and how its admin speaks to it; the pair of the admin is kept in a folder."""
+    config = json.loads(kubectl("config", "view", "--raw", "--flatten", "--minify", "-o", "json"))
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    pair = folder / "client.pem"
+    pair.touch(0o600)
+    pair.write_bytes(
+        base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"])
+    )
+    tls = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+    tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    tls.load_cert_chain(pair)
+    return cluster["server"], tls
 
 
 def anonymous(host: str, path: str, port: int = 6443) -> int:

@@ -71,6 +71,11 @@ class Recap:
     seconds: float
     output: str
 
+    @property
+    def said(self) -> str:
+        """What was printed, in one line: Ansible wraps its lines."""
+        return " ".join(self.output.split())
+
     def total(self, name: str) -> int:
         """Return a count over all hosts."""
         return sum(counts[name] for counts in self.hosts.values())

@@ -229,9 +229,8 @@ def test_removal_says_what_remains(site: Site) -> None:
     assert checked.total("changed") == 2 and site.path("joe").exists()
     removed = site.bring(gone)
     assert removed.total("changed") == 2, removed.output
-    said = " ".join(removed.output.split())
-    assert f"by ClusterRoleBinding {binding} (view) by Group access-more" in said
-    assert "still log in, without rights from here, until" in said
+    assert f"by ClusterRoleBinding {binding} (view) by Group access-more" in removed.said
+    assert "still log in, without rights from here, until" in removed.said
     assert not site.path("joe").exists()
     with as_owner(kubeconfig) as ask:
         assert whoami(ask)["username"] == "joe"
@@ -300,7 +299,7 @@ def test_what_is_refused_leaves_everything_as_it_was(site: Site, change: dict[st
     before, files = rights(), sorted(site.folder.rglob("*"))
     refused = site.bring(site.person("jill"), {**site.person("jim"), **change}, check=False)
     assert refused.total("failed") >= 1 and refused.total("changed") == 0, refused.output
-    assert said in " ".join(refused.output.split()), refused.output
+    assert said in refused.said, refused.output
     assert (rights(), sorted(site.folder.rglob("*"))) == (before, files)
 
 
@@ -325,7 +324,7 @@ def test_rights_go_although_the_host_of_the_kubeconfig_is_dead(site: Site, tmp_p
     gone = {**pipeline, "state": "absent"}
     taken = site.bring(pipelines=(gone,), inventory=str(tmp_path))
     assert taken.total("failed") == 0 and taken.total("changed") == 1, taken.output
-    assert "is left alone: its host cannot be reached" in " ".join(taken.output.split()), taken.output
+    assert "is left alone: its host cannot be reached" in taken.said, taken.output
     assert not [one for one in rights() if "deployer" in one]
     # When the host is back, the file goes too.
     assert site.bring(pipelines=(gone,)).total("changed") == 1

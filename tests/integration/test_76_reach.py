@@ -96,11 +96,6 @@ def refused(inventory: str, *options: str, untouched: tuple[str, ...] = ()) -> R
     return done
 
 
-def messages(done: Recap) -> str:
-    """Return what the run printed as one line, because YAML folds long ones."""
-    return " ".join(done.output.split())
-
-
 DROP = ["-j", "DROP"]
 RESET = ["-j", "REJECT", "--reject-with", "tcp-reset"]
 PROHIBITED = ["-j", "REJECT", "--reject-with", "icmp-host-prohibited"]
@@ -141,7 +136,7 @@ def test_a_port_that_another_host_cannot_reach(inventory: str, fault: str) -> No
     host, rule, expected = FAULTS[fault]
     with filtered(host, *rule):
         done = refused(inventory)
-    assert expected in messages(done), done.output
+    assert expected in done.said, done.output
 
 
 def test_a_virtual_ip_in_use(inventory: str) -> None:
@@ -149,7 +144,7 @@ def test_a_virtual_ip_in_use(inventory: str) -> None:
     mac = container("worker1", "cat", "/sys/class/net/eth0/address").strip()
     with address("worker1", VIP):
         done = refused(inventory)
-    assert f"{VIP} is to become the virtual IP, but it is in use: {mac} answers for it" in messages(done), (
+    assert f"{VIP} is to become the virtual IP, but it is in use: {mac} answers for it" in done.said, (
         done.output
     )
 
@@ -179,7 +174,7 @@ def test_a_port_that_something_else_holds(inventory: str) -> None:
         held.wait(30)
     assert (
         "On cp3 something else already listens on 10250/tcp (kubelet), so kubeadm would refuse the host."
-        in messages(done)
+        in done.said
     ), done.output
 
 
@@ -200,7 +195,7 @@ def test_a_clock_that_is_off(inventory: str, tmp_path: Path, monkeypatch: pytest
     core.write_text(core.read_text().replace(honest, fake))
     monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", str(tmp_path))
     done = refused(inventory)
-    said = messages(done)
+    said = done.said
     assert (
         "The clock of worker1 is 5.0 s ahead of that of cp1, and 1 s are allowed (the clock of cp1 agrees with those "
         "of cp2, cp3). Set the wrong one right and keep it so, for example with chrony." in said
@@ -234,19 +229,17 @@ def test_a_host_that_joins(inventory: str, notes: Notes) -> None:
     joining = ("--limit", "worker1")
     with filtered("worker1", "-s", HOSTS["cp1"], "-p", "tcp", "--dport", "10250", *DROP):
         done = refused(inventory, *joining, untouched=("worker1",))
-    assert f"cp1 cannot reach worker1 ({NETWORK}.21) on 10250/tcp (kubelet): no answer" in messages(done), (
+    assert f"cp1 cannot reach worker1 ({NETWORK}.21) on 10250/tcp (kubelet): no answer" in done.said, (
         done.output
     )
     with filtered("cp1", "-s", HOSTS["worker1"], "-p", "tcp", "--dport", "6443", *DROP):
         done = refused(inventory, *joining, untouched=("worker1",))
-    assert f"worker1 cannot reach cp1 ({NETWORK}.11) on 6443/tcp (API server): no answer" in messages(done), (
+    assert f"worker1 cannot reach cp1 ({NETWORK}.11) on 6443/tcp (API server): no answer" in done.said, (
         done.output
     )
     with filtered("cp1", "-s", HOSTS["worker1"], "-p", "tcp", "-d", VIP, "--dport", "8443", *DROP):
         done = refused(inventory, *joining, untouched=("worker1",))
-    assert f"worker1 cannot reach the endpoint ({VIP}) on 8443/tcp (load balancer): no answer" in messages(
-        done
-    )
+    assert f"worker1 cannot reach the endpoint ({VIP}) on 8443/tcp (load balancer): no answer" in done.said
 
     joined = playbook("site", *joining, inventory=inventory)
     assert joined.total("failed") == 0 and joined.hosts["worker1"]["changed"] > 0

@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import random
-import ssl
 import threading
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hardlab import CONFIG, INVENTORY, control_planes, keys, kubectl, prefixes, shell
+from hardlab import CONFIG, INVENTORY, admin, control_planes, keys, kubectl, prefixes, shell
 from labtools import Notes, Recap, kill_in_step, playbook, wait_until
 
 NAMESPACE = "kubewright-rotation"
@@ -37,18 +36,8 @@ class Writer:
     """Creates Secrets and reads earlier ones, through the endpoint, all the time; every failure is kept."""
 
     def __init__(self, folder: Path) -> None:
-        config = json.loads(kubectl("config", "view", "--raw", "--flatten", "--minify", "-o", "json"))
-        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        pair = folder / "client.pem"
-        pair.touch(0o600)
-        pair.write_bytes(
-            base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"])
-        )
-        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        self._tls = ssl.create_default_context(cadata=authority)
-        self._tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        self._tls.load_cert_chain(pair)
-        server = urlsplit(cluster["server"])
+        url, self._tls = admin(folder)
+        server = urlsplit(url)
         self._host, self._port = server.hostname or "", server.port or 443
         self._random = random.Random(7)
         self._stop = threading.Event()

@@ -265,6 +265,28 @@ def test_two_additions_at_once(newest: Cluster) -> None:
     assert refused["failed"] and refused["rule"] == "ONE_LEARNER_AT_A_TIME"
 
 
+def test_two_additions_in_the_same_moment(newest: Cluster) -> None:
+    """Nobody has announced a member when both look: one is, at most, and who loses says so (k3s 8496, 7510)."""
+    newest.wait(3)
+    results: dict[int, dict[str, Any]] = {}
+
+    def add(number: int) -> None:
+        results[number] = newest.run("etcd_member", state="learner", peer_url=newest.peer(number), timeout=15)
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in (4, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    added = [number for number, one in results.items() if not one.get("failed")]
+    learners = [one for one in newest.run("etcd_member_info")["members"] if one["is_learner"]]
+    assert len(added) == len(learners) == 1, results
+    assert learners[0]["peer_urls"] == [newest.peer(added[0])]
+    (lost,) = (one for one in results.values() if one.get("failed"))
+    assert lost.get("rule") == "ONE_LEARNER_AT_A_TIME" or "too many learner" in lost["msg"], lost
+    newest.etcdctl("put", "still", "writes")
+
+
 def test_a_member_left_unstarted_by_someone_else_is_removed(newest: Cluster) -> None:
     """A learner that never started has no name; its peer URL finds it (kubeadm 3269, CAPI 13221)."""
     newest.add_by_hand(7, "--learner")

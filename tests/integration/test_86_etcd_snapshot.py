@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from etcdlab import VERSIONS, Cluster, started, users
+from etcdlab import VERSIONS, Cluster, killed, started, users
 from labtools import Notes, wait_until
 
 KEYS = 2000
+# How many steps are left out between two that are cut off.
+STRIDE = 1 if os.environ.get("KUBEWRIGHT_ALL_FAULTS") else 4
 
 
 @pytest.fixture(params=VERSIONS)
@@ -362,6 +365,53 @@ def test_a_restore_that_is_killed(newest: Cluster, tmp_path: Path, moment: str) 
     newest.start(1, initial=[1])
     newest.wait(1)
     assert "value7" in newest.etcdctl("get", "key00007")
+
+
+def test_a_save_that_is_killed_at_each_step(newest: Cluster, tmp_path: Path) -> None:
+    """Whatever has the name of a backup is one, and the next save leaves nothing but backups."""
+    after, cut_off = 0, True
+    while cut_off:
+        folder = tmp_path / f"backups{after}"
+        cut_off = killed("etcd_snapshot", {**connection(newest), "folder": str(folder)}, after)
+        for path in folder.glob("[!.]*.db"):
+            record = json.loads(Path(f"{path}.json").read_text())
+            assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest(), after
+            assert not verify(newest, path).get("failed"), after
+        time.sleep(1.1)  # The name of a snapshot is its second.
+        done = save(newest, folder)
+        assert done["changed"], (after, done)
+        assert not list(folder.glob(".*")), after
+        after += STRIDE
+    assert after > STRIDE
+
+
+def test_a_restore_that_is_killed_at_each_step(newest: Cluster, tmp_path: Path) -> None:
+    """The data from before is somewhere at every moment, and the next run ends with that of the snapshot."""
+    good = save(newest, tmp_path / "backups")["snapshot"]["path"]
+    newest.etcdctl("put", "after the snapshot", "is lost")
+    newest.kill(1)
+    newest.data(1).rename(tmp_path / "original")
+    before = hashlib.sha256((tmp_path / "original/member/snap/db").read_bytes()).hexdigest()
+    options = {
+        "state": "restored", "snapshot": good, "data_dir": str(newest.data(1)), "name": "n1", "token": "after",
+        "members": {"n1": newest.peer(1)}, "etcdutl": str(newest.tools / "etcdutl"), "replace": True,
+    }  # fmt: skip
+    after, cut_off = 0, True
+    while cut_off:
+        shutil.rmtree(newest.data(1), ignore_errors=True)
+        shutil.copytree(tmp_path / "original", newest.data(1))
+        cut_off = killed("etcd_snapshot", options, after)
+        found = [newest.data(1) / "member/snap/db", *newest.data(1).glob("before-restore-*/member/snap/db")]
+        sums = {hashlib.sha256(one.read_bytes()).hexdigest() for one in found if one.exists()}
+        assert before in sums, after
+        again = restore(newest, 1, good, [1], replace=True)
+        assert not again.get("failed") and again["changed"] in (cut_off, False), (after, again)
+        after += STRIDE
+    assert after > STRIDE
+    newest.start(1, initial=[1])
+    newest.wait(1)
+    assert "value7" in newest.etcdctl("get", "key00007")
+    assert "is lost" not in newest.etcdctl("get", "after the snapshot")
 
 
 def test_what_is_done_needs_no_room(newest: Cluster, tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import os
 import pwd
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -240,10 +242,17 @@ def test_a_saver_that_dies_is_followed_by_another(site: Site) -> None:
     refused = site.run("cp2", "save")
     assert refused["rc"] == 1
     assert "cp1 is saving a backup of this cluster now" in refused["msg"]
+    # It lives for longer than a lease lasts, while the next one waits.
+    waiting = site.start("cp2", "run")
+    lease = site.cluster.etcdctl("get", "/kubewright.cluster/backup/claim", "--print-value-only").split()[1]
+    for _turn in range(8):
+        site.cluster.etcdctl("lease", "keep-alive", "--once", lease)
+        time.sleep(5)
     dying.kill()
     dying.wait()
     begun = time.monotonic()
-    assert site.run("cp2", "run")["backup"]["host"] == "cp2"
+    followed = ended(waiting)
+    assert (followed.get("backup") or {}).get("host") == "cp2", followed
     # Its lease of 30 seconds, and what a loaded machine takes for a backup.
     assert time.monotonic() - begun < 120
     assert not [one for one in site.backups("cp1") if not Path(f"{one}.json").exists()]
@@ -323,6 +332,31 @@ def test_without_a_majority_nobody_hangs(site: Site) -> None:
         for number in (2, 3):
             site.cluster.restart(number)
         site.cluster.wait(3)
+
+
+def test_an_etcd_without_room_is_saved_on_demand(site: Site) -> None:
+    """It grants no lease and stores no record, so that nobody could claim the turn."""
+    authority = site.cluster.authority
+    context = ssl.create_default_context(cafile=str(authority.cert))
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.load_cert_chain(*map(str, authority.issue("client", ["127.0.0.1"])))
+    for member in json.loads(site.cluster.etcdctl("member", "list", "-w", "json"))["members"]:
+        body = {"action": "ACTIVATE", "memberID": str(member["ID"]), "alarm": "NOSPACE"}
+        url = f"{site.cluster.client(1)}/v3/maintenance/alarm"
+        request = urllib.request.Request(url, data=json.dumps(body).encode())
+        urllib.request.urlopen(request, context=context).close()
+    try:
+        assert "space exceeded" in site.cluster.etcdctl("put", "refused", "yes", check=False)
+        plan = site.run("cp1", "plan")
+        assert (plan["rc"], "member" in plan) == (0, True), plan
+        saved = site.run("cp1", "save")
+        assert (saved["rc"], len(site.backups("cp1"))) == (0, 1), saved
+        assert "NOSPACE" in saved["warnings"][0]
+        told = site.run("cp2", "run")
+        assert (told["rc"], "cannot agree on who saves" in told["msg"]) == (1, True), told
+    finally:
+        site.cluster.etcdctl("alarm", "disarm")
+    assert site.run("cp2", "run")["backup"]["host"] == "cp2"
 
 
 @pytest.mark.parametrize("fault", ["expired", "foreign", "missing"])

@@ -261,7 +261,7 @@ def test_a_changed_address_is_refused(inventory: Inventory) -> None:
 def upgrade(inventory: Inventory, folder: Path, notes: Notes, version: str) -> None:
     """Raise the version; check mode, the run under the writer, and a second run."""
     inventory.content["all"]["vars"]["etcd_cluster_version"] = version
-    before, old = pids(), versions()
+    before, old, ids = pids(), versions(), {one["ID"] for one in members()}
     planned = inventory.run("upgrade_etcd", "--check")
     assert planned.total("changed") > 0 and pids() == before and versions() == old
     # site.yml leaves what runs alone.
@@ -270,7 +270,8 @@ def upgrade(inventory: Inventory, folder: Path, notes: Notes, version: str) -> N
     done = under_a_writer(
         folder, lambda: inventory.run("upgrade_etcd"), notes, f"upgrade_etcd.yml to {version}"
     )
-    assert versions() == {version}
+    # Nobody is gone, and nobody has come back from the dead (etcd 20793, 20967).
+    assert versions() == {version} and {one["ID"] for one in members()} == ids
     turns = re.findall(r"TASK \[.*Run the member by its settings\] \*+\s+changed: \[(\w+)\]", done.output)
     assert sorted(turns) == sorted(MEMBERS) and turns[-1] == was_leader, done.output[-3000:]
     assert on("etcd2", "etcdctl version | head -1").endswith(version)
@@ -453,9 +454,54 @@ def test_a_lost_key_of_the_authority_is_told(inventory: Inventory) -> None:
 
 
 @SOAK
-def test_data_lost_on_all_hosts_begins_no_empty_cluster(inventory: Inventory) -> None:
-    """Under a Kubernetes that had something, an empty etcd would be its end. The last test: nothing is "
-    "left then."""
+def test_an_open_restore_keeps_site_away(inventory: Inventory) -> None:
+    """Before anything is changed, and whatever member runs."""
+    plan = "/var/lib/kubewright/restore/plan.json"
+    on("etcd2", f'mkdir -p {os.path.dirname(plan)} && echo \'{{"stage": "restoring"}}\' > {plan}')
+    try:
+        refused = inventory.run("site", check=False)
+    finally:
+        on("etcd2", f"rm {plan}")
+    assert refused.total("failed") and refused.total("changed") == 0, refused.output[-3000:]
+    assert "run the playbook restore.yml again" in re.sub(r"\s+", " ", refused.output)
+
+
+@SOAK
+def test_a_member_is_removed_by_its_id(inventory: Inventory) -> None:
+    """Its host is found all the same: etcd is taken off it."""
+    leaving = next(host for host in MEMBERS if "ca.key" not in on(host, f"ls {PKI}"))
+    reader = next(host for host in MEMBERS if host != leaving)
+    mine = next(one["ID"] for one in members(reader) if one["name"] == leaving)
+    inventory.run("remove_etcd_host", "-e", f"remove_etcd_host={mine:x}")
+    assert leaving not in names(reader)
+    assert on(leaving, "systemctl is-active etcd; ls /etc/etcd", check=False).startswith("inactive")
+    on(leaving, "rm -rf /var/lib/etcd/removed-*")
+    inventory.run("site")
+    assert names(reader) == sorted(MEMBERS)
+
+
+@pytest.fixture(scope="module")
+def kept(inventory: Inventory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup of a cluster with an object and a Secret in it, on the controller."""
+    kubectl("create", "configmap", "kept", "-n", "default", "--from-literal=a=b", check=False)
+    kubectl("create", "secret", "generic", "kept", "-n", "default", "--from-literal=a=b", check=False)
+    folder = tmp_path_factory.mktemp("backup")
+    inventory.run("backup", "-e", f"etcd_backup_fetch_to={folder}", "-e", "etcd_backup_timer=false")
+    (found,) = folder.rglob("*.tar")
+    return found
+
+
+def is_back() -> None:
+    """See that the cluster serves, and reads what it stored, encrypted or not."""
+    wait_until(serves, 120, "the API server")
+    assert kubectl("get", "configmap", "kept", "-n", "default", "-o", "jsonpath={.data.a}") == "b"
+    assert kubectl("get", "secret", "kept", "-n", "default", "-o", "jsonpath={.data.a}") == "Yg=="
+
+
+@SOAK
+def test_data_lost_on_all_hosts_begins_no_empty_cluster(inventory: Inventory, kept: Path) -> None:
+    """Under a Kubernetes that had something, an empty etcd would be its end."""
+    assert kept.exists()
     for host in MEMBERS:
         on(host, "systemctl stop etcd; rm -rf /var/lib/etcd/member")
     refused = inventory.run("site", check=False)
@@ -468,3 +514,47 @@ def test_data_lost_on_all_hosts_begins_no_empty_cluster(inventory: Inventory) ->
         )
     refused = inventory.run("site", check=False)
     assert refused.total("failed") and "An empty etcd would be" in re.sub(r"\s+", " ", refused.output)
+
+
+@SOAK
+def test_etcd_is_built_anew_for_a_restore_when_all_its_hosts_are_lost(
+    inventory: Inventory, kept: Path, notes: Notes
+) -> None:
+    """With another authority; no API server sees it empty, and no pod of a worker is ended."""
+    pods = "crictl ps --quiet | sort"
+    before = on("worker1", pods)
+    built = inventory.run("site", "-e", "etcd_cluster_accept_empty=true", check=False)
+    assert "This is as far as site.yml goes" in re.sub(r"\s+", " ", built.output), built.output[-3000:]
+    assert names() == sorted(MEMBERS) and etcdctl("get '' --prefix --keys-only") == ""
+    authority = on("etcd1", f"sha256sum < {PKI}/ca.crt")
+    for host in CONTROL_PLANES:
+        assert not on(host, "crictl ps --quiet --name kube-apiserver")
+        assert on(host, "sha256sum < /etc/kubernetes/pki/etcd/ca.crt") == authority
+        pki = "/etc/kubernetes/pki"
+        on(host, f"openssl verify -CAfile {pki}/etcd/ca.crt {pki}/apiserver-etcd-client.crt")
+    assert on("worker1", pods) == before
+    done = inventory.run("restore", "-e", "etcd_restore_rewind=true", "-e", f"etcd_restore_from={kept}")
+    notes.add(f"all hosts of etcd lost: {built.seconds:.0f} s to build, {done.seconds:.0f} s to restore")
+    is_back()
+    inventory.run("site")
+    assert inventory.run("site").total("changed") == 0
+    inventory.run("verify")
+
+
+@SOAK
+def test_lost_control_planes_do_not_begin_anew_over_the_data(
+    inventory: Inventory, kept: Path, notes: Notes
+) -> None:
+    """They are refused before any file of theirs is made, and come back with what the backup holds. The last test."""
+    inventory.run("reset", "-e", "reset_cluster=lab", "--limit", "control_plane")
+    refused = inventory.run("site", check=False)
+    assert refused.total("failed") and "etcd_cluster_accept_registry=true" in refused.output
+    assert not on("cp1", "ls /etc/kubernetes/pki /etc/kubernetes/kubewright 2>/dev/null", check=False)
+    run("podman", "cp", str(kept), f"{nodes.PREFIX}cp1:/root/kept.tar")
+    parts = "files/etc/kubernetes/pki files/etc/kubernetes/kubewright"
+    on("cp1", f"tar -xf /root/kept.tar -C / --strip-components=1 {parts}")
+    done = inventory.run("site", "-e", "etcd_cluster_accept_registry=true")
+    notes.add(f"all control planes lost, etcd alive: {done.seconds:.0f} s")
+    is_back()
+    assert inventory.run("site").total("changed") == 0
+    inventory.run("verify")

@@ -1,12 +1,14 @@
 """drain_node on a real API server: the same decisions as `kubectl drain`, and the drains themselves.
 
-Needs a whole cluster of the lab with two workers, and leaves it as it was.
+Needs a whole cluster of the lab with two workers, and leaves it as it was. `make soak` (KUBEWRIGHT_ALL_FAULTS) asks
+with every combination of flags, other runs with a third of them.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shlex
 import time
@@ -25,6 +27,7 @@ from labtools import Notes, run, wait_until
 
 from lab import nodes
 
+ALL = bool(os.environ.get("KUBEWRIGHT_ALL_FAULTS"))
 NAMESPACE = "kubewright-drain"
 IMAGE = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
 FLAGS = ("force", "ignore_daemonsets", "delete_emptydir_data")
@@ -166,7 +169,7 @@ def combinations() -> list[dict[str, Any]]:
         {"case": case, **dict(zip(FLAGS, values, strict=True))}
         for case in kinds
         for values in itertools.product((False, True), repeat=3)
-    ]
+    ][:: 1 if ALL else 3]
     for case in ("succeeded", "failed", "owned", "owned-controller", "deployment", "statefulset", "job"):
         found += [{"case": case, "force": False}, {"case": case, "force": True}]
     for value in (False, True):
@@ -250,8 +253,8 @@ def test_the_decision_is_that_of_kubectl(pods: None, notes: Notes) -> None:
     for one in ours:
         for key in kinds:
             kinds[key] += bool(one[key])
-    # All kinds of answers are among them, or the comparison would prove little.
-    assert len(cases) >= 60 and min(kinds.values()) >= 3, kinds
+    # All kinds of answers are among them, or the comparison would prove little. Two budgets hold a pod.
+    assert len(cases) >= (60 if ALL else 40) and min(kinds.values()) >= 2, kinds
     assert kubectl("get", "node", worker(), "-o", "jsonpath={.spec}{.metadata.annotations}") == before
     notes.add(
         f"drain: {len(cases)} combinations decided as kubectl does ({kinds}) in {time.monotonic() - begun:.0f} s"
@@ -259,15 +262,15 @@ def test_the_decision_is_that_of_kubectl(pods: None, notes: Notes) -> None:
 
 
 def module(check: bool = False, **options: Any) -> dict[str, Any]:
-    """Run the module once on a control plane."""
+    """Run the module once on a control plane; ``said`` is all that was printed, warnings included, in one line."""
     words = [nodes.ansible_tool("ansible"), "-i", INVENTORY, control_planes()[0], "-b"]
     words += ["-m", "kubewright.cluster.drain_node", "-a", json.dumps(options)] + (
         ["--check"] if check else []
     )
-    said = run(*words, check=False)
-    found = re.search(r"=> (\{.*\})", said, re.S)
-    assert found, said
-    return dict(json.loads(found[1]))
+    said = run(*words, check=False, env={"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"})
+    told = said.partition(" => ")[2]
+    assert told, said
+    return {**json.JSONDecoder().raw_decode(told)[0], "said": " ".join(said.split())}
 
 
 def test_a_budget_that_holds_is_named_and_the_next_run_goes_on(pods: None, notes: Notes) -> None:
@@ -310,7 +313,7 @@ def test_only_our_own_cordon_is_taken_away(pods: None) -> None:
     kubectl("uncordon", worker())
     kubectl("cordon", worker())
     stays = module(name=worker(), state="uncordoned")
-    assert not stays["changed"] and "somebody else" in stays["warnings"][0]
+    assert not stays["changed"] and "somebody else cordoned it" in stays["said"]
     assert module(name=worker(), state="uncordoned", accept_foreign_cordon=True)["uncordoned"]
 
 

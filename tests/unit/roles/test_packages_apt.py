@@ -42,7 +42,14 @@ def seen(*mode_overrides: str, unfinished: bool = False) -> dict[str, object]:
     """What the module cluster_info found on the host."""
     packages = {"unfinished": unfinished, "installed": INSTALLED, "mode_overrides": list(mode_overrides)}
     system = {"package_manager": "apt"}
-    host = {"kubeadm": "none", "container": True, "ntp_synchronized": True, "system": system}
+    host: dict[str, object] = {
+        "kubeadm": "none",
+        "container": True,
+        "ntp_synchronized": True,
+        "system": system,
+        "swap_kib": 0,
+    }
+    host["versions"] = dict.fromkeys(("kubeadm", "containerd", "containerd-shim-runc-v2", "ctr", "runc"))
     return {**HOST, "__kube_host_seen": {"host": {**host, "packages": packages}}}
 
 
@@ -55,7 +62,7 @@ class Play:
             (folder / program).write_text(FAKE_PROGRAM)
             (folder / program).chmod(0o755)
         self.says("dpkg-query", FOUND)
-        tasks = yaml.safe_load((ROLES / "kube_host/tasks/main.yml").read_text())
+        tasks = yaml.safe_load((ROLES / "kube_host/tasks/install.yml").read_text())
         [task] = [task for task in tasks if task["name"].startswith("Install Kubernetes' packages")]
         include = task["ansible.builtin.include_tasks"]
         include["file"] = str(ROLES / "kube_host/tasks" / include["file"])

@@ -44,7 +44,9 @@ def packed(tmp_path: Path) -> Path:
     key.chmod(0o600)
     target = tmp_path / "lab-20261122T120000Z.tar"
     with target.open("wb") as stream:
-        bundle.pack(stream, a_snapshot(tmp_path), [str(key)], {"kubeadm-config.yaml": b"a: 1\n"})
+        bundle.pack(
+            stream, a_snapshot(tmp_path), bundle.digests([str(key)]), {"kubeadm-config.yaml": b"a: 1\n"}
+        )
     return target
 
 
@@ -79,14 +81,24 @@ def test_what_is_packed_comes_back(tmp_path: Path) -> None:
 
 def test_a_file_that_belongs_to_it_and_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(KubewrightError, match=r"cannot be read \(/nowhere/ca.key\)"):
-        bundle.pack(io.BytesIO(), a_snapshot(tmp_path), ["/nowhere/ca.key"], {})
+        bundle.digests(["/nowhere/ca.key"])
 
 
 def test_a_snapshot_that_changed_since_is_not_packed(tmp_path: Path) -> None:
     snapshot = a_snapshot(tmp_path)
     Path(snapshot.path).write_bytes(b"short")
     with pytest.raises(KubewrightError, match="changed after"):
-        bundle.pack(io.BytesIO(), snapshot, [], {})
+        bundle.pack(io.BytesIO(), snapshot, {}, {})
+
+
+def test_keys_that_were_rotated_after_the_snapshot_are_not_packed_with_it(tmp_path: Path) -> None:
+    keys = tmp_path / "encryption.yaml"
+    keys.write_text("old and new")
+    known = bundle.digests([str(keys)])
+    snapshot = a_snapshot(tmp_path)
+    keys.write_text("new alone")
+    with pytest.raises(KubewrightError, match=r"encryption.yaml.*Try again"):
+        bundle.pack(io.BytesIO(), snapshot, known, {})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Callable
 
@@ -12,10 +13,18 @@ from ansible_collections.kubewright.cluster.plugins.module_utils import _backup_
 from ansible_collections.kubewright.cluster.plugins.module_utils import _backup_metrics as metrics
 from ansible_collections.kubewright.cluster.plugins.module_utils import _backup_seal as sealing
 from ansible_collections.kubewright.cluster.plugins.module_utils import _backup_turn as turns
+from ansible_collections.kubewright.cluster.plugins.module_utils._backup_bundle import Backup
 from ansible_collections.kubewright.cluster.plugins.module_utils._backup_files import chosen, named
-from ansible_collections.kubewright.cluster.plugins.module_utils._backup_run import read_settings
+from ansible_collections.kubewright.cluster.plugins.module_utils._backup_run import (
+    Program,
+    Settings,
+    read_settings,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import Etcd, Member, quorum
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Completed
+from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files import Snapshot
 
 NOON = 1795348800.0
 HOUR = 3600.0
@@ -63,6 +72,94 @@ class FakeClock:
 
 def waited(turn: FakeTurn, minutes: int = 360, seconds: float = 60) -> turns.Last | None:
     return turns.wait_for_turn(turn, minutes, FakeClock().deadline(seconds), lambda: NOON)  # type: ignore[arg-type]
+
+
+class FakeEtcd:
+    """Stands for etcdctl and etcd, whose leases end by the fake clock. It knows what Turn says, and no more."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.leases: dict[str, float] = {}
+        self.keys: dict[str, tuple[str, str]] = {}
+
+    def argv(self, *words: str, **_: Any) -> list[str]:
+        return list(words)
+
+    def run(self, argv: list[str], stdin: str | None = None, **_: Any) -> Completed:
+        self.clock.now += 0.1
+        self.leases = {lease: end for lease, end in self.leases.items() if end > self.clock.now}
+        self.keys = {key: one for key, one in self.keys.items() if not one[1] or one[1] in self.leases}
+        try:
+            return Completed(0, self._answer(argv, stdin or ""), "")
+        except KeyError:
+            return Completed(1, "", "Error: etcdserver: requested lease not found")
+
+    def _answer(self, argv: list[str], stdin: str) -> str:
+        if argv[:2] == ["lease", "grant"]:
+            number = len(self.leases) + 1000 + int(self.clock.now * 10)
+            self.leases[format(number, "x")] = self.clock.now + float(argv[2])
+            return json.dumps({"ID": number})
+        if argv[:2] == ["lease", "revoke"]:
+            del self.leases[argv[2]]
+            return ""
+        if argv[0] == "get":
+            return self.keys.get(argv[1], ("", ""))[0]
+        found = re.search(r'put --lease=(\w+) (\S+) "(.*)"', stdin)
+        assert argv == ["txn"] and found
+        if found[2] in self.keys:
+            return "FAILURE"
+        assert self.leases[found[1]]
+        self.keys[found[2]] = (found[3], found[1])
+        return "SUCCESS"
+
+
+def test_who_has_waited_longer_than_a_lease_lasts_still_takes_over() -> None:
+    clock = FakeClock()
+    etcd = FakeEtcd(clock)
+    # It lives for 40 seconds more, and its lease goes 30 seconds after it.
+    etcd.leases["a"] = 70.0
+    etcd.keys[turns.CLAIM] = ("cp1 a", "a")
+    turn = turns.Turn(etcd, etcd, "cp2", clock.deadline)  # type: ignore[arg-type]
+    assert turns.wait_for_turn(turn, 360, clock.deadline(120), lambda: NOON) is None
+    assert turn.holder() == "cp2" and 70 < clock.now < 75
+    assert len(etcd.leases) == 1
+    turn.release()
+    assert not etcd.leases
+
+
+class FullEtcd(FakeEtcd):
+    """Refuses what a full one refuses."""
+
+    def at(self, endpoints: list[str]) -> FullEtcd:
+        assert endpoints
+        return self
+
+    def observe(self) -> Etcd:
+        urls = [["https://a:2379"], ["https://b:2379"]]
+        members = [Member(url[0], "m", [], url, revision=1, alarms=["NOSPACE"]) for url in urls]
+        return Etcd(members, quorum(members), "https://a:2379")
+
+    def run(self, argv: list[str], stdin: str | None = None, **options: Any) -> Completed:
+        assert argv[0] == "get", "etcdserver: mvcc: database space exceeded"
+        return super().run(argv, stdin, **options)
+
+
+def test_a_full_etcd_is_saved_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    etcd = FullEtcd(FakeClock())
+    control_plane(tmp_path)
+    backup = Backup("/b/lab-x.tar", 1, "ab", snapshot=Snapshot("", 1, "", saved_at="20261122T120000Z"))
+    monkeypatch.setattr(Program, "_check_certificates", lambda _self: None)
+    monkeypatch.setattr(Program, "_observe", lambda _self: (etcd, etcd.observe()))
+    monkeypatch.setattr(Program, "_save", lambda *_: backup)
+    settings = Settings(
+        "lab", "cp1", "/b", (), "", "", "", state=str(tmp_path / "state.json"), kubernetes=str(tmp_path)
+    )
+    program = Program(settings, etcd)  # type: ignore[arg-type]
+    result = program.run(scheduled=False)
+    assert result.backup == backup and "NOSPACE" in result.warnings[0]
+    # In every slot every host would save, because none hears of the others.
+    with pytest.raises(KubewrightError, match="cannot agree"):
+        program.run(scheduled=True)
 
 
 @pytest.mark.parametrize(
@@ -303,11 +400,14 @@ def test_settings_are_read_whole_or_refused(tmp_path: Path) -> None:
         "cluster": "lab", "host": "cp1", "folder": "/b", "endpoints": ["https://a:2379"], "ca_cert": "a",
         "client_cert": "b", "client_key": "c", "copies": [{"host": "h", "folder": "/f", "keep": 2}],
     }  # fmt: skip
-    path.write_text(json.dumps(told))
+    numbers = {"timeout": "60", "keep": "7", "keep_days": "1.5"}
+    path.write_text(json.dumps({**told, **numbers}))
     settings = read_settings(str(path))
+    assert (settings.timeout, settings.keep, settings.keep_days) == (60, 7, 1.5)
     assert settings.copies == (copying.Target("h", "/f", keep=2),)
     assert settings.every_minutes == 360
-    for wrong in ("", "[]", json.dumps({**told, "surprise": 1}), json.dumps({"cluster": "lab"})):
+    surprise, text = {**told, "surprise": 1}, {**told, "keep": "x"}
+    for wrong in ("", "[]", *map(json.dumps, (surprise, text, {"cluster": "lab"}))):
         path.write_text(wrong)
         with pytest.raises(KubewrightError, match=r"Run the playbook backup.yml"):
             read_settings(str(path))

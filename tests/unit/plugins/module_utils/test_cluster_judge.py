@@ -399,6 +399,7 @@ def service(active: bool, enabled: bool) -> Facts:
     [
         (with_host(kubeadm="incomplete"), ["kubeadm has not finished on this host"], []),
         (with_host(interrupted="control_plane"), ["kubeadm was interrupted on this host"], []),
+        (with_host(kubeadm="incomplete", interrupted="reset"), ["kubeadm was interrupted on this host"], []),
         (with_host(kubeadm="incomplete", interrupted="seed"), ["kubeadm was interrupted on this host"], []),
         (with_host(services=service(False, True)), ["kubelet does not run"], []),
         (with_host(services=service(True, False)), [], ["kubelet will not start with the host"]),
@@ -452,6 +453,7 @@ def test_certificates(
     ("path", "remedy"),
     [
         ("/etc/kubernetes/pki/apiserver.crt", "renew_certificates.yml"),
+        ("/etc/etcd/pki/server.crt", "site.yml"),
         ("/etc/kubernetes/pki/etcd/ca.crt", "certificate authority"),
         ("/etc/kubernetes/pki/front-proxy-ca.crt", "certificate authority"),
         ("/var/lib/kubelet/pki/kubelet-client-current.pem", "The kubelet should have renewed it"),

@@ -46,7 +46,8 @@ def test_what_a_copy_takes(tmp_path: Path) -> None:
 def test_a_damaged_database_is_told_and_stops_nothing(tmp_path: Path) -> None:
     lay(tmp_path)
     (tmp_path / "member" / folder.MARKER).write_text(json.dumps({"revision": 7}))
-    for name in ("before-restore-20261121T120000Z", "lost+found", "postgres"):
+    moved = [f"{what}-20261121T120000Z" for what in ("before-restore", "before-replacement", "removed")]
+    for name in (*moved, ".kubewright-new-cluster", "lost+found", "postgres"):
         (tmp_path / name).mkdir()
     seen = folder.look(str(tmp_path))
     assert seen.has_data and "damaged" in seen.error and seen.restored == {"revision": 7}

@@ -49,6 +49,7 @@ def empty(name: str, address: str = "") -> dict[str, Any]:
     return {
         "architecture": "amd64", "addresses": [address or ADDRESSES[name]], "openssl": True, "unit": False,
         "version": "", "advertised": "", "member_name": "", "running": "", "data": False, "began": "", "born": False,
+        "restoring": "",
         "authority": {"fingerprint": "", "key": False, "days_left": None}, "certificates": {},
         "etcd": {"members": [], "quorum": None, "leader": None, "cluster_version": "", "error": "no etcdctl"},
     }  # fmt: skip
@@ -133,6 +134,25 @@ def test_a_new_cluster_is_refused(change: Any, remains: bool, why: str) -> None:
     change(looks)
     problems = plan(looks, wanted(), remains)["problems"]
     assert any(why in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("look", "stage", "refused"),
+    [
+        (down, "restoring", True),
+        (down, "starting", True),
+        (empty, "restoring", True),
+        (alive, "restoring", True),
+        (alive, "unknown", True),
+        # The end of a restore, which lets the members that were lost join.
+        (alive, "starting", False),
+    ],
+)
+def test_nothing_is_started_while_a_restore_is_open(look: Any, stage: str, refused: bool) -> None:
+    looks = {name: look(name) for name in ADDRESSES}
+    looks["etcd2"]["restoring"] = stage
+    problems = plan(looks, wanted(), remains=False)["problems"]
+    assert any("restore.yml again" in one and "(etcd2)" in one for one in problems) == refused
 
 
 def test_a_cluster_that_is_down_is_started_and_never_begun_anew() -> None:

@@ -124,6 +124,23 @@ def test_a_host_gets_certificates_for_keys_that_it_made(holder: Host, other: Hos
     assert "TLS Web Server Authentication, TLS Web Client Authentication" in text and "CA:FALSE" in text
 
 
+def test_another_authority_is_replaced_only_when_somebody_says_so(
+    holder: Host, other: Host, tmp_path: Path
+) -> None:
+    other.renew(holder)
+    anew = Host(tmp_path / "anew").authority(create=True)["certificate"]
+    before = (other.folder / "ca.crt").read_text()
+    with pytest.raises(KubewrightError, match="trusts another authority"):
+        other.certificates(authority=anew)
+    assert other.certificates(authority=anew, replace_authority=True, act=False)["changed"]
+    assert (other.folder / "ca.crt").read_text() == before
+    # All that the old one signed is asked for, and what comes back is taken.
+    assert len(other.renew(Host(tmp_path / "anew"), replace_authority=True)) == len(other.leaves)
+    assert (other.folder / "ca.crt").read_text() == anew
+    again = other.certificates(authority=anew, replace_authority=True)
+    assert (again["changed"], again["needed"]) == (False, [])
+
+
 def test_a_second_run_asks_for_nothing(holder: Host, other: Host) -> None:
     other.renew(holder)
     again = other.certificates(authority=holder.authority()["certificate"])

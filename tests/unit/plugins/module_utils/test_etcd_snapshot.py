@@ -46,6 +46,8 @@ def test_the_newest_follower_is_asked() -> None:
     assert saving.choose(etcd(member(1), member(2), dead)).name == "cp2"
     learner = member(3, is_learner=True)
     assert saving.choose(etcd(member(1), member(2, healthy=False, alarms=["NOSPACE"]), learner)).name == "cp2"
+    silent = member(2, healthy=False, alarms=["NOSPACE"], revision=None, error="its status cannot be read")
+    assert saving.choose(etcd(member(1), silent)).name == "cp1"
 
 
 def test_nothing_is_saved_from_a_cluster_that_is_corrupt_or_has_no_leader() -> None:

@@ -43,6 +43,14 @@ def cluster(node: Any = None, member: Any = None, known: bool = True) -> Cluster
     return Cluster(node, member, known, voters=3, healthy=2, needed=2)
 
 
+@pytest.mark.parametrize("wanted", ["seed", "control_plane", "worker"])
+@pytest.mark.parametrize("host", [FRESH, PARTS, REGISTERED])
+@pytest.mark.parametrize("known", [None, cluster(), cluster(NODE)])
+def test_a_reset_that_was_cut_off_is_finished_first(wanted: str, host: Host, known: Cluster | None) -> None:
+    with pytest.raises(KubewrightError, match="was being reset"):
+        plan_node(wanted, began(host, "reset"), known)
+
+
 @pytest.mark.parametrize(
     ("wanted", "state", "outcome"),
     [

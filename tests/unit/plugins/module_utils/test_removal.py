@@ -97,6 +97,18 @@ def test_a_control_plane_whose_disk_was_wiped() -> None:
     assert not found.problems and not found.targets[0].clean and found.targets[0].member
 
 
+def test_a_node_that_is_called_ready_is_waited_for_unless_its_host_confirms_it() -> None:
+    """For 45 seconds nobody knows that the power, or the disk, of a ready node is gone."""
+    for known, ready, settled in (
+        (hosts(), True, True),
+        (hosts(clean=("cp3",)), True, False),
+        (hosts(dead=("cp3",)), True, False),
+        (hosts(clean=("cp3",)), False, True),
+    ):
+        found = plan(["cp3"], known, cluster(dead=() if ready else ("cp3",)))
+        assert found.returned()["targets"][0]["settled"] is settled
+
+
 @pytest.mark.parametrize("name", ["cp2", "10.0.0.12"])
 def test_a_host_that_the_inventory_has_forgotten(name: str) -> None:
     found = plan([name], hosts(without=("cp2",)), cluster(dead=("cp2",)))

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.kubewright.cluster.plugins.module_utils import _backup_bundle as bundle
+from ansible_collections.kubewright.cluster.plugins.module_utils import _restore_source as source
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._restore_host import (
     fingerprint_of,
+    key_names,
     sha256_of,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._restore_source import (
@@ -24,7 +26,6 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._restore_source
     backups,
     bring,
     given,
-    key_names,
     scan,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._snapshot_files import Snapshot, write_record
@@ -62,7 +63,7 @@ def backup(folder: Path, content: bytes = MEMBERS, key: str = "key-1", lacks: st
         place.write_text(text)
     path = folder / "lab-20261122T070000Z.tar"
     with path.open("wb") as target:
-        names = bundle.pack(target, saved, [str(root / one.lstrip("/")) for one in files], {})
+        names = bundle.pack(target, saved, bundle.digests(str(root / one.lstrip("/")) for one in files), {})
     # pack() names files by where they were; here that is below the test's folder.
     rename(path, str(root))
     made = bundle.Backup(
@@ -132,6 +133,13 @@ def test_a_backup_without_a_key_of_the_cluster(tmp_path: Path) -> None:
         bring(wanted(made, tmp_path, whole=True))
 
 
+def test_keys_of_authorities_are_kept_elsewhere(tmp_path: Path) -> None:
+    """backup.yml packs such a cluster without them; what it needs is there."""
+    made = backup(tmp_path, lacks="/etc/kubernetes/pki/ca.key")
+    found = bring(wanted(made, tmp_path, whole=True))["identity"]
+    assert "/etc/kubernetes/pki/ca.key" not in found and "/etc/kubernetes/pki/sa.key" in found
+
+
 def test_the_encryption_configuration_of_the_time(tmp_path: Path) -> None:
     made = backup(tmp_path, MEMBERS + KEY)
     found = bring(wanted(made, tmp_path, keys=("key-2",)))
@@ -184,13 +192,23 @@ def test_what_a_folder_offers(tmp_path: Path) -> None:
 def test_a_file_that_is_named(tmp_path: Path) -> None:
     made = backup(tmp_path)
     assert given(made.path)["kind"] == "bundle" and given(made.path)["revision"] == 7
-    # A snapshot that somebody made by hand has no record.
-    assert given(made.snapshot.path)["sha256"] == made.snapshot.sha256
+    # It is named after its cluster, unless somebody gave it another name.
+    assert given(made.path)["cluster"] == "lab"
     with pytest.raises(KubewrightError, match="no such file"):
         given(str(tmp_path / "none.tar"))
     Path(f"{made.path}.json").unlink()
     with pytest.raises(KubewrightError, match="record of this backup is missing"):
         given(made.path)
+
+
+def test_a_snapshot_without_a_record_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its version and its revision have to be known before anything is stopped."""
+    bare = snapshot(tmp_path)
+    with pytest.raises(KubewrightError, match="no snapshot that could be restored"):
+        given(bare.path)
+    found = replace(bare, saved_at="", storage_version="3.7.0")
+    monkeypatch.setattr(source, "examine", lambda path: found if path == bare.path else None)
+    assert given(bare.path)["storage_version"] == "3.7.0" and given(bare.path)["revision"] == 7
 
 
 def test_names_of_keys(tmp_path: Path) -> None:

@@ -95,3 +95,19 @@ def test_the_state_of_the_data(wanted: rescuing.Wanted) -> None:
 )
 def test_why_etcd_ended(log: str, said: str) -> None:
     assert rescuing.last_words(log) == said
+
+
+@pytest.mark.parametrize(
+    ("said", "ready"),
+    [
+        ("", False),
+        ("Error: context deadline exceeded", False),
+        ("[]", False),
+        ('[{"endpoint":"unix:///x","health":true,"took":"1ms"}]', True),
+        ('[{"endpoint":"unix:///x","health":false,"error":"Active Alarm(s): NOSPACE"}]', True),
+        ('[{"endpoint":"unix:///x","health":false,"error":"context deadline exceeded"}]', False),
+    ],
+)
+def test_an_alarm_in_the_data_does_not_keep_it_from_being_read(said: str, ready: bool) -> None:
+    """etcdctl calls an endpoint with an alarm unhealthy and ends with 1; its data is as good as any."""
+    assert rescuing.healthy(said) is ready

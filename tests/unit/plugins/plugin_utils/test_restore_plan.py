@@ -37,7 +37,16 @@ def host(**changes: Any) -> dict[str, Any]:
         "evidence": ["/etc/kubernetes/kubelet.conf"],
         "held": [],
         "authorities": {"etcd_ca": "a" * 64, "cluster_ca": "b" * 64},
-        "data": {"there": False, "size": 0, "marker": {}},
+        "since": "20261101T000000Z",
+        "keys": ["key-2"],
+        "data": {
+            "path": "/var/lib/etcd",
+            "there": False,
+            "size": 0,
+            "revision": 0,
+            "foreign": [],
+            "marker": {},
+        },
         "plan": {},
         "etcd": {"present": False, "sick": [], "urls": [], "revision": 0, "error": "down"},
         "tools": {"etcdutl": "3.6.16"},
@@ -47,12 +56,20 @@ def host(**changes: Any) -> dict[str, Any]:
     return {**seen, **copy.deepcopy(changes)}
 
 
-def data(token: str = "") -> dict[str, Any]:
-    return {"there": True, "size": 10 * MIB, "marker": {"token": token} if token else {}}
+def data(token: str = "", **changes: Any) -> dict[str, Any]:
+    there = {"there": True, "size": 10 * MIB, "marker": {"token": token} if token else {}}
+    return {**host()["data"], **there, **changes}
 
 
 def empty(**changes: Any) -> dict[str, Any]:
-    lacks = {"whole": False, "empty": True, "missing": ["everything"], "evidence": [], "authorities": {}}
+    lacks = {
+        "whole": False,
+        "empty": True,
+        "missing": ["all"],
+        "evidence": [],
+        "authorities": {},
+        "since": "",
+    }
     return host(**{**lacks, "tools": {"etcdutl": ""}, **changes})
 
 
@@ -260,6 +277,12 @@ def test_a_restore_that_was_interrupted_goes_on() -> None:
     assert decision["mode"] == "resume" and decision["plan"] == a_plan(RESTORING)
     assert decision["survivors"] == [] and decision["problems"] == []
     assert "not the file" in refusal(seen, given={**backup(30), "host": ""})
+    works = {"present": True, "sick": [], "urls": [], "revision": 90, "error": ""}
+    said = refusal({**seen, "cp2": host(data=data(), etcd=works)}, rewind=True)
+    assert "etcd works now" in said and "plan.json" in said and "etcd_restore_anew" in said
+    # Unless what works is what this very plan has restored.
+    both = {**seen, "cp2": host(data=data("lab-1"), etcd=works)}
+    assert decide(both, wanted())["problems"] == []
     assert "not as it was" in refusal({**seen, "cp2": empty()})
 
 
@@ -297,3 +320,97 @@ def test_an_old_plan_is_never_replayed() -> None:
     }
     decision = decide(seen, wanted())
     assert decision["mode"] == "new" and decision["survivors"] == ["cp1"]
+
+
+def test_a_second_restore_begins_behind_all_that_was_known() -> None:
+    """A cluster that was restored once goes back to a backup from before that: nobody may see a revision twice."""
+    urls = list(WANTED["urls"].values())
+    works = {"present": True, "sick": [], "urls": urls, "revision": BUMP + 20_000, "error": ""}
+    seen = {one: host(data=data(), etcd=works) for one in HOSTS}
+    plan = decide(seen, wanted(rewind=True, given={**backup(9_000), "host": ""}))["plan"]
+    assert plan["known"] == BUMP + 20_000 and plan["revision"] + plan["bump"] == plan["known"] + BUMP
+    # What is stopped or cannot be saved, what was saved, and backups that are not taken count as well.
+    named = {**backup(9_000), "host": ""}
+    folder = {**LOST_TWO, "cp1": host(data=data(revision=BUMP + 5))}
+    assert decide(folder, wanted(given=named))["plan"]["known"] == BUMP + 5
+    saved = {"cp1": rescued(BUMP + 6)}
+    assert decide(LOST_TWO, wanted(given=named, rescued=saved))["plan"]["known"] == BUMP + 6
+    newer = {**LOST_TWO, "cp2": host(backups=[backup(BUMP + 7)])}
+    assert decide(newer, wanted(given=named))["plan"]["known"] == BUMP + 7
+    # Never below, so that a plan is the same whatever a file without its record holds.
+    assert decide(LOST_TWO, wanted(given={**backup(70), "host": ""}))["plan"]["bump"] == BUMP
+
+
+def test_a_backup_of_an_earlier_cluster_of_that_name() -> None:
+    """The hosts were reset and the cluster was made anew; their backups stayed, with a higher revision."""
+    old = backup(9_000, saved_at="20261031T235959Z")
+    seen = {"cp1": host(data=data(), backups=[old]), "cp2": host(), "cp3": empty()}
+    decision = decide(seen, wanted(rescued={"cp1": rescued(70)}))
+    assert decision["plan"]["revision"] == 70 and decision["newer"] == []
+    assert [one["path"] for one in decision["earlier"]] == [old["path"]]
+    # Whoever names it means it.
+    assert decide(seen, wanted(given={**old, "host": "cp1"}))["plan"]["revision"] == 9_000
+    # Where all hosts are new, nobody knows since when the cluster is.
+    assert decide({**LOST_ALL, "cp2": empty(backups=[old])}, wanted())["plan"]["revision"] == 9_000
+
+
+def test_hosts_that_are_left_out_by_a_word_of_the_command_line() -> None:
+    seen = {"cp2": LOST_TWO["cp1"]}
+    said = refusal(seen, without="cp10, cp3")
+    assert "cp1 cannot be reached" in said
+    assert decide(seen, wanted(without="cp1, cp3"))["left_out"] == ["cp1", "cp3"]
+
+
+def test_a_data_folder_with_what_is_not_of_etcd() -> None:
+    seen = {**LOST_TWO, "cp2": host(data={**host()["data"], "foreign": ["postgres"]})}
+    assert "/var/lib/etcd of cp2 holds postgres" in refusal(seen)
+
+
+ETCD = ["etcd1", "etcd2", "etcd3"]
+EXTERNAL: dict[str, Any] = {
+    "hosts": ETCD,
+    "api_hosts": ["cp1", "cp2"],
+    "names": {one: one for one in [*ETCD, "cp1", "cp2"]},
+    "urls": {one: f"https://10.0.0.4{one[-1]}:2380" for one in ETCD},
+}
+
+
+def external(**changes: Any) -> dict[str, Any]:
+    """Two of three hosts of etcd have lost their data; the control planes have none of their own."""
+    own = {"authorities": {"etcd_ca": "a" * 64, "cluster_ca": ""}, "since": ""}
+    seen = {"etcd1": host(data=data(), **own), "etcd2": host(**own), "etcd3": host(**own)}
+    return {**seen, "cp1": host(), "cp2": host(), **changes}
+
+
+def test_an_etcd_of_its_own() -> None:
+    saved = {"etcd1": rescued(70)}
+    plan = decide(external(), wanted(**EXTERNAL, rescued=saved))["plan"]
+    assert list(plan["hosts"]) == ETCD and plan["lost"] == []
+    # Hosts of etcd have no keys: a value has to be readable on every control plane.
+    rotating = external(cp2=host(keys=["key-1", "key-2"]))
+    assert decide(rotating, wanted(**EXTERNAL, rescued=saved))["keys"] == ["key-2"]
+    # A new, empty control plane joins again.
+    plan = decide(external(cp2=empty()), wanted(**EXTERNAL, rescued=saved))["plan"]
+    assert plan["lost"] == ["cp2"]
+    old = external(etcd2=host(backups=[backup(9_000, saved_at="20261031T235959Z")], since=""))
+    assert decide(old, wanted(**EXTERNAL, rescued=saved))["plan"]["revision"] == 70
+
+
+def test_api_servers_that_would_go_on_with_what_they_remember() -> None:
+    seen = external()
+    del seen["cp2"]
+    assert "API server that goes on" in refusal(seen, **EXTERNAL)
+    assert decide(seen, wanted(**EXTERNAL, without=["cp2"]))["problems"] == []
+    half = external(cp2=host(whole=False, missing=["/etc/kubernetes/pki/sa.key"]))
+    assert "cp2 is neither" in refusal(half, **EXTERNAL)
+    plan = {**a_plan(RESTORING), "hosts": {"etcd1": "etcd1"}}
+    assert "cp2 is neither" in refusal({**half, "etcd1": host(plan=plan)}, **EXTERNAL)
+    assert "No control plane has its files" in refusal(external(cp1=empty(), cp2=empty()), **EXTERNAL)
+    other = host(authorities={"etcd_ca": "a" * 64, "cluster_ca": "c" * 64})
+    assert "not of one cluster" in refusal(external(cp2=other), **EXTERNAL)
+
+
+def test_all_hosts_of_an_etcd_of_its_own_are_lost() -> None:
+    seen = external(**{one: empty() for one in ETCD})
+    said = refusal(seen, **EXTERNAL, given={**backup(30), "host": ""})
+    assert "etcd_cluster_accept_empty=true" in said and "etcd_restore_rewind=true" in said
