@@ -164,7 +164,7 @@ def bring(wanted: Wanted) -> dict[str, Any]:
         "snapshot": snapshot,
         "sha256": sha256,
         "members": sorted(content.urls),
-        "keys": sorted(content.keys),
+        "encryption_keys": sorted(content.keys),
         "encryption": _encryption(wanted, content.keys),
         "identity": _identity(wanted) if wanted.whole else [],
     }

@@ -110,7 +110,7 @@ host:
         is of another cluster.
       type: str
       sample: 20261121T080000Z
-    keys:
+    encryption_keys:
       description: The names of the keys that the API server encrypts with, from the file of the collection.
       type: list
       elements: str

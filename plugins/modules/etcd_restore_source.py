@@ -49,10 +49,10 @@ options:
         Empty ones are not compared.
     type: dict
     default: {}
-  keys:
+  encryption_keys:
     description:
-      - The names of the keys that the API servers have, as RV(etcd_restore_info#module:host.keys), where those run on
-        other hosts. What this host has itself is known.
+      - The names of the keys that the API servers have, as RV(etcd_restore_info#module:host.encryption_keys), where
+        those run on other hosts. What this host has itself is known.
     type: list
     elements: str
     default: []
@@ -107,7 +107,7 @@ members:
   type: list
   elements: str
   sample: [https://192.0.2.11:2380]
-keys:
+encryption_keys:
   description: The names of the keys that values in it are encrypted with, those of deleted values perhaps among them.
   returned: success
   type: list
@@ -144,7 +144,7 @@ def main() -> None:
             "folder": {"type": "path", "required": True},
             "members": {"type": "list", "elements": "str", "default": []},
             "authorities": {"type": "dict", "default": {}},
-            "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "encryption_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "whole": {"type": "bool", "default": False},
         },
     )
@@ -158,7 +158,7 @@ def main() -> None:
         folder=os.path.abspath(params["folder"]),
         urls=tuple(params["members"]),
         authorities=params["authorities"],
-        keys=(*key_names(ENCRYPTION), *params["keys"]),
+        keys=(*key_names(ENCRYPTION), *params["encryption_keys"]),
         whole=params["whole"],
     )
     try:

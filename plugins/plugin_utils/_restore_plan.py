@@ -109,14 +109,14 @@ def _answer(
         "replaces": mode != "finish",
         "newer": [] if mode == "finish" else _newer(seen, wanted, plan),
         "earlier": [_told(one) for one in _offered(seen) if _is_earlier(one, seen, wanted)],
-        "keys": _common_keys(seen, wanted),
+        "encryption_keys": _common_keys(seen, wanted),
         "left_out": [host for host in wanted.left_out if host not in seen],
     }
 
 
 def _common_keys(seen: Seen, wanted: Wanted) -> list[str]:
     """Return the keys that every control plane can decrypt with, where others than those look at the backup."""
-    held = [set(seen[host]["keys"]) for host in _such("whole", wanted.api_hosts, seen)]
+    held = [set(seen[host]["encryption_keys"]) for host in _such("whole", wanted.api_hosts, seen)]
     return sorted(set.intersection(*held)) if held else []
 
 

@@ -31,7 +31,7 @@ def test_a_control_plane_whose_authority_keeps_its_key_elsewhere(tmp_path: Path)
     layout = restoring.Layout("control_plane", str(tmp_path / "data"), [], "none", "none", "none")
     seen = restoring.observe(Runner(lambda argv, **_options: (1, "", "")), layout, tmp_path)
     assert seen["whole"] and not (tmp_path / "etc/kubernetes/pki/ca.key").exists()
-    assert seen["keys"] == ["key-1"] and seen["authorities"]["cluster_ca"]
+    assert seen["encryption_keys"] == ["key-1"] and seen["authorities"]["cluster_ca"]
     # As names of backups have it, so that the two can be compared.
     assert restoring.since(str(tmp_path / "etc/kubernetes/pki/ca.crt")) == seen["since"] != ""
     (tmp_path / "etc/kubernetes/pki/sa.key").unlink()

@@ -96,7 +96,7 @@ def wanted(one: Any, tmp_path: Path, **changes: Any) -> Wanted:
 def test_a_backup_is_unpacked_and_looked_at(tmp_path: Path) -> None:
     made = backup(tmp_path, MEMBERS + KEY)
     found = bring(wanted(made, tmp_path, whole=True))
-    assert found["members"] == [OURS] and found["keys"] == ["key-1"] and found["encryption"] == ""
+    assert found["members"] == [OURS] and found["encryption_keys"] == ["key-1"] and found["encryption"] == ""
     assert set(IDENTITY) < set(found["identity"])
     assert sha256_of(found["snapshot"]) == found["sha256"] == made.snapshot.sha256
     assert (tmp_path / "unpacked").stat().st_mode & 0o777 == 0o700

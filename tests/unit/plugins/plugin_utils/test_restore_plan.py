@@ -38,7 +38,7 @@ def host(**changes: Any) -> dict[str, Any]:
         "held": [],
         "authorities": {"etcd_ca": "a" * 64, "cluster_ca": "b" * 64},
         "since": "20261101T000000Z",
-        "keys": ["key-2"],
+        "encryption_keys": ["key-2"],
         "data": {
             "path": "/var/lib/etcd",
             "there": False,
@@ -388,7 +388,7 @@ def test_an_etcd_of_its_own() -> None:
     assert list(plan["hosts"]) == ETCD and plan["lost"] == []
     # Hosts of etcd have no keys: a value has to be readable on every control plane.
     rotating = external(cp2=host(keys=["key-1", "key-2"]))
-    assert decide(rotating, wanted(**EXTERNAL, rescued=saved))["keys"] == ["key-2"]
+    assert decide(rotating, wanted(**EXTERNAL, rescued=saved))["encryption_keys"] == ["key-2"]
     # A new, empty control plane joins again.
     plan = decide(external(cp2=empty()), wanted(**EXTERNAL, rescued=saved))["plan"]
     assert plan["lost"] == ["cp2"]
