@@ -62,16 +62,18 @@ class Client:
         address = addresses()[host or control_planes()[0]]
         kept: dict[str, http.client.HTTPSConnection] = getattr(self._local, "kept", {})
         self._local.kept = kept
-        connection = kept.pop(address, None) or http.client.HTTPSConnection(
-            address, 6443, timeout=timeout, context=self._tls
-        )
-        connection.request(
-            method,
-            path,
-            body=json.dumps(body) if body else None,
-            headers={"Content-Type": "application/json"},
-        )
-        answer = connection.getresponse()
+        old = kept.pop(address, None)
+        connection = old or http.client.HTTPSConnection(address, 6443, timeout=timeout, context=self._tls)
+        text, headers = json.dumps(body) if body else None, {"Content-Type": "application/json"}
+        try:
+            connection.request(method, path, body=text, headers=headers)
+            answer = connection.getresponse()
+        except (http.client.HTTPException, OSError):
+            connection.close()
+            if not old:
+                raise
+            # The API server of this connection was stopped since.
+            return self.request(method, path, body, host, timeout)
         text = answer.read().decode()
         kept[address] = connection
         if answer.status >= 300:
