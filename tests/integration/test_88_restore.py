@@ -305,20 +305,23 @@ def test_a_cluster_that_works_is_not_restored() -> None:
 
 
 def test_two_members_lost(cluster: Cluster, notes: Notes) -> None:
-    """One disk and one whole host are gone. What the third has is used, up to the last write.
+    """Two disks are gone. What the third has is used, up to the last write.
 
-    Runs are cut off on the way, each in another step; the one after that finishes.
+    A run is cut off on the way. In the soak one is the disk of a whole host, which is new then, and runs are cut off in
+    every step; the one after that finishes.
     """
     survivor, wiped, gone = control_planes()
     with Writer(cluster.client) as writer:
         wait_until(lambda: writer.confirmed > 100, 60, "the writer works")
-        replace_begun = time.monotonic()
-        run("podman", "kill", f"{nodes.PREFIX}{gone}")
+        if ALL:
+            run("podman", "kill", f"{nodes.PREFIX}{gone}")
+        else:
+            lose_data(gone)
         lose_data(wiped)
     confirmed = writer.confirmed
     wait_until(lost_quorum, 60, "the quorum is lost")
-    replace(gone)
-    notes.add(f"two of three members lost, {time.monotonic() - replace_begun:.0f} s of which made a new host")
+    if ALL:
+        replace(gone)
     planned = restore("--check")
     assert planned.total("changed") == 0 and planned.total("failed") == 0 and survivor in planned.output
     for step in KILLED_IN:
@@ -329,7 +332,7 @@ def test_two_members_lost(cluster: Cluster, notes: Notes) -> None:
     assert written >= confirmed - 1, (written, confirmed)
     assert aside(survivor)
     notes.add(
-        f"two of three lost, restored from the survivor and one host joined: the last run {done.seconds:.0f} s, after "
+        f"two of three lost, restored from the survivor: the last run {done.seconds:.0f} s, after "
         f"{len(KILLED_IN)} that were killed; {KEYS} keys equal, {written} writes kept"
     )
     again = restore(check=False)
