@@ -275,14 +275,15 @@ def test_a_second_save_while_one_runs(newest: Cluster, tmp_path: Path) -> None:
     save(newest, folder)
     results: list[dict[str, Any]] = []
     (tmp_path / "slow").write_text(
-        f'#!/bin/sh\ncase "$*" in *"snapshot save"*) sleep 5;; esac\nexec {newest.tools}/etcdctl "$@"\n'
+        f'#!/bin/sh\ncase "$*" in *"snapshot save"*) touch {tmp_path}/saving; sleep 8;; esac\n'
+        f'exec {newest.tools}/etcdctl "$@"\n'
     )
     (tmp_path / "slow").chmod(0o755)
     thread = threading.Thread(
         target=lambda: results.append(save(newest, folder, etcdctl=str(tmp_path / "slow")))
     )
     thread.start()
-    time.sleep(2.5)
+    wait_until((tmp_path / "saving").exists, 30, "the first save")
     second = save(newest, folder)
     thread.join()
     assert second["failed"] and "Another run is saving" in second["msg"], second
@@ -422,7 +423,9 @@ def test_what_is_done_needs_no_room(newest: Cluster, tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(disk)], check=True)
     try:
         assert restore(newest, 5, good, [5])["changed"]
-        subprocess.run(["mount", "-o", "remount,size=70m", str(disk)], check=True)
+        # What it holds, and hardly more.
+        room = shutil.disk_usage(disk).used // 2**20 + 4
+        subprocess.run(["mount", "-o", f"remount,size={room}m", str(disk)], check=True)
         again = restore(newest, 5, good, [5])
         assert again.get("changed") is False, again
         refused = restore(newest, 5, good, [5], token="another", replace=True)
