@@ -301,6 +301,15 @@ class Program:
                 remedy="Free some space there; nothing of this backup was left" if is_full(error) else "",
             ) from error
 
+    def _wait_for_a_name(self) -> None:
+        """Let the second end in which another run has saved: the names of backups have no fractions."""
+        settings = self._settings
+        for _tenth in range(11):
+            name = name_at(settings.cluster, self._now(), settings.encryption)
+            if not os.path.lexists(os.path.join(settings.folder, name)):
+                return
+            time.sleep(0.1)
+
     def _save(
         self, client: EtcdCtl, member: Member, files: Iterable[str], deadline: Deadline, result: Result
     ) -> Backup:
@@ -310,6 +319,7 @@ class Program:
             sealing.check(settings.encryption, settings.recipient, _home(work))
             check_room(settings.folder, _needed(member))
             known = digests(files)
+            self._wait_for_a_name()
             saver = Saver(client, self._runner, deadline)
             snapshot = saver.save(Wanted(work, settings.cluster), member, self._now)
             name = name_at(settings.cluster, saved_time(snapshot), settings.encryption)

@@ -293,7 +293,8 @@ def test_killed_at_any_step_no_half_backup_has_a_name(site: Site, part: int) -> 
     for path in site.backups("cp2"):
         record = json.loads(Path(f"{path}.json").read_text())
         assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert site.run("cp2", "save", "--wait", "90")["rc"] == 0
+    again = site.run("cp2", "save", "--wait", "90")
+    assert again["rc"] == 0, again
     folder = site.host("cp2") / "backups"
     names = {one.name for one in folder.iterdir()}
     assert names == {name for path in site.backups("cp2") for name in (path.name, f"{path.name}.json")}
