@@ -292,7 +292,7 @@ def _lines(target: Target, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{target.name}: no node, no member of etcd, and it {what}. Nothing to do. The nodes are {known}."
         ]
     steps = []
-    if target.control_plane and target.host:
+    if target.control_plane:
         steps.append("taken out of the load balancers")
     if target.drain:
         steps.append(
