@@ -398,7 +398,8 @@ class _Planner:
 
     def _hosts_fit(self) -> None:
         """Refuse hosts whose own state would end the upgrade half way."""
-        for host in [*self._hosts.values(), *self._strangers]:
+        going = {node: host for node, host in self._hosts.items() if node not in self._made.left_out}
+        for host in [*going.values(), *self._strangers]:
             for problem in host.problems:
                 self._made.problems.append({"what": problem, "where": host.name, "why": "", "remedy": ""})
         for host in self._strangers:
@@ -410,7 +411,7 @@ class _Planner:
                     "site.yml joins it when the upgrade is done, with the new version",
                 )
             )
-        for node, host in self._hosts.items():
+        for node, host in going.items():
             if host.facts:
                 self._host_is_whole(node, host)
                 if self._nodes[node]["control_plane"] and not self._current(node):
