@@ -1,7 +1,7 @@
 # Copyright (c) 2026 kubewright.cluster contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When a host may be taken out of service and given back, in the words of kube_rolling and of the roles that it calls."""
+"""When a host may be taken out of service and given back, in the words of kube_rolling and of roles that it calls."""
 
 from __future__ import annotations
 
