@@ -26,7 +26,12 @@ def evaluate(expression: str, variables: dict[str, Any]) -> Any:
 
 
 def wrong(
-    name: str, reasons: list[dict[str, str]], *, batch: tuple[str, ...] = ("w1",), cordoned: str = ""
+    name: str,
+    reasons: list[dict[str, str]],
+    *,
+    batch: tuple[str, ...] = ("w1",),
+    cordoned: str = "",
+    half_done: tuple[str, ...] = (),
 ) -> list[str]:
     """Return where something is wrong, as the gate before a turn or after it counts it."""
     words = yaml.safe_load((ROLES / "kube_rolling/vars/main.yml").read_text())
@@ -36,6 +41,7 @@ def wrong(
         "ansible_play_batch": list(batch),
         "hostvars": {host: {} for host in batch},
         "kube_cluster_node_name": batch[0],
+        "__kube_rolling_half_done": list(half_done),
         "__kube_rolling_gate": {"cluster": {"nodes": nodes}, "reasons": reasons},
     }
     return [one["where"] for one in evaluate(f"{{{{ {name} }}}}", variables)]
@@ -57,6 +63,14 @@ def test_pods_that_wait_for_the_cordoned_node_do_not_keep_it_cordoned() -> None:
     assert wrong(AFTER, [COREDNS], cordoned="w1") == []
     assert wrong(BEFORE, [COREDNS, FLANNEL], cordoned="w1") == [FLANNEL["where"]]
     assert wrong(BEFORE, [COREDNS], cordoned="w2") == [COREDNS["where"]]
+
+
+def test_workers_that_a_failed_batch_has_left_do_not_stand_in_each_others_way() -> None:
+    both = [AWAY, {**AWAY, "where": "w2"}, FLANNEL]
+    assert wrong(BEFORE, both, half_done=("w1", "w2")) == []
+    # After its own turn a host has to be whole all the same.
+    assert wrong(AFTER, both, half_done=("w1", "w2")) == ["w1"]
+    assert wrong(BEFORE, both, batch=("cp1",), half_done=("w1",)) == ["w2"]
 
 
 @pytest.mark.parametrize(
