@@ -240,6 +240,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrad
     Seen,
     Upgrader,
     Wanted,
+    etcd_after,
     plan,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubelet_upgrade import restart_kubelet
@@ -264,8 +265,8 @@ ARGUMENTS = {
     "timeout": {"type": "int", "default": 1800},
 }
 ROOT = Path("/")
-# One component may take a little longer than the load balancer needs to see it.
-LEND_SECONDS = 240
+# What the static pods may take to come up before kubeadm begins.
+SECONDS = 240
 
 
 def observe(params: dict[str, Any], runner: Runner, api: KubeApi) -> tuple[Wanted, Seen]:
@@ -303,9 +304,10 @@ def act(
     upgrader = Upgrader(runner, api, ROOT)
     upgrader.prepare(run)
     lent = False
-    if run.moves_pods and params["lend_etcd"]:
-        pods = StaticPods(runner, lambda: Deadline(LEND_SECONDS))
-        lent = LentEtcd(runner, pods).lend(params["lend_etcd"])
+    if run.moves_pods:
+        pods = StaticPods(runner, lambda: Deadline(SECONDS))
+        lent = LentEtcd(runner, pods).lend(params["lend_etcd"]) if params["lend_etcd"] else False
+        upgrader.settle(pods, params["node_name"], run.put_back, Deadline(SECONDS))
     done = upgrader.kubeadm(wanted, run, seen.manifests)
     pruned = upgrader.prune(params["keep_backups"]) if params["keep_backups"] >= 0 else []
     return {**done, "lent": lent, "pruned": pruned}
@@ -341,9 +343,7 @@ def main() -> None:
 def diff(wanted: Wanted, seen: Seen, run: Run) -> dict[str, str]:
     """Return the versions before and after."""
     before = dict(seen.manifests) if run.moves_pods else {"kubelet": seen.kubelet} if run.restart else {}
-    after = {
-        name: wanted.etcd_tag or tag if name == "etcd" else wanted.version for name, tag in before.items()
-    }
+    after = {name: etcd_after(wanted, seen) if name == "etcd" else wanted.version for name in before}
     lines = ["".join(f"{name} {tag}\n" for name, tag in side.items()) for side in (before, after)]
     return {"before": lines[0], "after": lines[1]}
 
