@@ -134,8 +134,11 @@ def renew(runner: Runner, names: Sequence[str]) -> None:
         runner.run(["kubeadm", "certs", "renew", name], timeout=_TIMEOUT)
 
 
-def refresh_copies(source: Path, copies: Iterable[Path]) -> list[str]:
-    """Give copies of a kubeconfig its new certificate; one that differs in anything else is somebody's own."""
+def refresh_copies(source: Path, copies: Iterable[Path], *, act: bool = True, due: bool = False) -> list[str]:
+    """Give copies of a kubeconfig its new certificate; one that differs in anything else is somebody's own.
+
+    Without *act* only tell which ones would get it; those that are up to date too, where *source* is *due* itself.
+    """
     if not source.exists():
         return []
     text = source.read_text(encoding="utf-8")
@@ -145,10 +148,13 @@ def refresh_copies(source: Path, copies: Iterable[Path]) -> list[str]:
             before = copy.read_text(encoding="utf-8")
         except OSError:
             continue
-        if before != text and _SECRETS.sub(r"\1", before).strip() == _SECRETS.sub(r"\1", text).strip():
-            owner = copy.stat()
-            write_file(copy, text.encode(), 0o600)
-            _give(copy, owner.st_uid, owner.st_gid)
+        if (before != text or due) and _SECRETS.sub(r"\1", before).strip() == _SECRETS.sub(
+            r"\1", text
+        ).strip():
+            if act:
+                owner = copy.stat()
+                write_file(copy, text.encode(), 0o600)
+                _give(copy, owner.st_uid, owner.st_gid)
             refreshed.append(str(copy))
     return refreshed
 

@@ -276,19 +276,18 @@ class Upgrader:
             skip=run.skip,
             manifest_seconds=wanted.manifest_seconds,
         )
-        done = self._runner.run(argv, check=False, stdin=document, timeout=wanted.timeout, secret=True)
+        try:
+            done = self._runner.run(argv, check=False, stdin=document, timeout=wanted.timeout, secret=True)
+        except CommandError as error:
+            if error.transient:  # Its time was over: it puts nothing back.
+                components = compare(before, manifests(self._root), "", failed=True)
+                error.facts.update(self._facts(components, ""))
+                error.remedy = _remedy(components, lost_manifests(self._root), wanted.version)
+            raise
         stdout, stderr = redact(done.stdout), redact(done.stderr)
         close_kubelet_files(self._root / "var/lib/kubelet")
         components = compare(before, manifests(self._root), stdout, failed=done.rc != 0)
-        foreign = _FOREIGN.findall(stdout)
-        facts: dict[str, Any] = {
-            "components": [one.returned() for one in components],
-            "phases": phases(stdout),
-            "certificates_renewed": [
-                name for name in dict.fromkeys(_RENEWED.findall(stdout)) if name not in foreign
-            ],
-            "backup_paths": [f"{_TEMPORARY}/{path.name}" for path, _kind in left_behind(self._root)],
-        }
+        facts = self._facts(components, stdout)
         if done.rc == 0:
             return {**facts, "stdout": stdout}
         raise CommandError(
@@ -301,6 +300,17 @@ class Upgrader:
             remedy=_remedy(components, lost_manifests(self._root), wanted.version),
             **facts,
         )
+
+    def _facts(self, components: Sequence[Component], stdout: str) -> dict[str, Any]:
+        foreign = _FOREIGN.findall(stdout)
+        return {
+            "components": [one.returned() for one in components],
+            "phases": phases(stdout),
+            "certificates_renewed": [
+                name for name in dict.fromkeys(_RENEWED.findall(stdout)) if name not in foreign
+            ],
+            "backup_paths": [f"{_TEMPORARY}/{path.name}" for path, _kind in left_behind(self._root)],
+        }
 
     def prune(self, keep: int) -> list[str]:
         """Delete what kubeadm left behind, but for the newest *keep* of each kind; return what went."""

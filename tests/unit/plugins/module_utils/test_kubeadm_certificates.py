@@ -115,8 +115,12 @@ def test_a_copy_gets_the_new_certificate_and_somebodys_own_file_does_not(tmp_pat
     source.write_text(CONFIG.format("new"))
     copy.write_text(CONFIG.format("old"))
     other.write_text(CONFIG.format("old").replace("10.0.0.100", "10.9.9.9"))
+    foretold = certificates.refresh_copies(source, [copy, other], act=False)
+    assert foretold == [str(copy)] and "old" in copy.read_text()
     refreshed = certificates.refresh_copies(source, [copy, other, tmp_path / "missing"])
     assert refreshed == [str(copy)] and copy.read_text() == source.read_text()
     assert copy.stat().st_mode & 0o777 == 0o600 and "old" in other.read_text()
     assert certificates.refresh_copies(source, [copy]) == []
+    # What is renewed in a moment is not foretold as up to date.
+    assert certificates.refresh_copies(source, [copy, other], act=False, due=True) == [str(copy)]
     assert certificates.refresh_copies(tmp_path / "nowhere", [copy]) == []

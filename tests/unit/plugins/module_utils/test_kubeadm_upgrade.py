@@ -217,6 +217,15 @@ def test_a_certificate_that_kubeadm_cannot_renew_was_not_renewed(kubeadm: FakeKu
     assert done["certificates_renewed"] == []
 
 
+def test_a_kubeadm_whose_time_is_over_tells_how_far_it_came(kubeadm: FakeKubeadm) -> None:
+    kubeadm.moves = {"etcd": "3.7.0-0"}
+    kubeadm.rc = 124
+    with pytest.raises(CommandError, match="did not end in 1800 seconds") as caught:
+        kubeadm.upgrader().kubeadm(wanted(), Run("node"), PODS)
+    assert actions(caught.value.facts)["etcd"] == "upgraded"
+    assert "Etcd is of 1.37.1 already. Mend the cause and run again" in str(caught.value)
+
+
 def test_what_a_version_breaks_is_told(kubeadm: FakeKubeadm) -> None:
     kubeadm.rc = 1
     kubeadm.stderr = (
