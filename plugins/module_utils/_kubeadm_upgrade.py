@@ -52,6 +52,10 @@ PARTS = ("control_plane", "addons", "kubelet_config", "kubelet")
 
 # The kubelet's configuration comes in a part of its own, right before the kubelet that it is for.
 _KUBELET_CONFIG = "kubelet-config"
+# What tells the cluster of the version comes last: a cluster that was told is one on which all of `apply` was done. By
+# itself kubeadm tells it in the middle, and whoever is cut off after that would never get what it does to rights of
+# nodes and of API servers.
+_TELLING = "upload-config/kubeadm"
 # What `kubeadm upgrade node` does beside it on a control plane that is done.
 _BESIDE_KUBELET = ("preflight", "control-plane", "kubeconfig", "addon")
 
@@ -60,6 +64,8 @@ _RENEWED = re.compile(r"^\[upgrade/staticpods\] Renewing (\S+) certificate$", re
 _FOREIGN = re.compile(r"External CA detected, (\S+) certificate can't be renewed")
 _MERGE_PATCH = "application/merge-patch+json"
 _NOT_FOUND = 404
+_CONFIG = "--config=/dev/stdin"
+_TELL_SECONDS = 120.0
 _TEMPORARY = "/etc/kubernetes/tmp"
 
 
@@ -152,7 +158,7 @@ def _plan_control_plane(wanted: Wanted, seen: Seen, applies: bool) -> Run:
         current = False
     if current and not applies:
         return Run()
-    skip = (_KUBELET_CONFIG, "control-plane") if current else (_KUBELET_CONFIG,)
+    skip = (_KUBELET_CONFIG, *([_TELLING] if applies else []), *(["control-plane"] if current else []))
     return Run("apply" if applies else "node", skip=skip, put_back=seen.lost, unpin=unpin)
 
 
@@ -265,7 +271,7 @@ class Upgrader:
 
     def kubeadm(self, wanted: Wanted, run: Run, before: Mapping[str, str]) -> dict[str, Any]:
         """Run kubeadm; return what became of it, or raise with that."""
-        argv = [self._kubeadm, "upgrade", run.command, *run.words, "--config=/dev/stdin"]
+        argv = [self._kubeadm, "upgrade", run.command, *run.words, _CONFIG]
         argv += ["--yes"] if run.command == "apply" else []
         document = upgrade_configuration(
             run.command,
@@ -289,7 +295,8 @@ class Upgrader:
         components = compare(before, manifests(self._root), stdout, failed=done.rc != 0)
         facts = self._facts(components, stdout)
         if done.rc == 0:
-            return {**facts, "stdout": stdout}
+            told = self._tell(wanted, facts) if run.command == "apply" else ""
+            return {**facts, "stdout": stdout + told}
         raise CommandError(
             f"kubeadm upgrade {run.command} failed",
             cmd=argv,
@@ -298,6 +305,25 @@ class Upgrader:
             stderr=stderr,
             why=failure(stderr) or failure(stdout),
             remedy=_remedy(components, lost_manifests(self._root), wanted.version),
+            **facts,
+        )
+
+    def _tell(self, wanted: Wanted, facts: Mapping[str, Any]) -> str:
+        """Write the version into the ConfigMap, from which all others take it; return what kubeadm printed."""
+        argv = [self._kubeadm, "upgrade", "apply", "phase", *_TELLING.split("/"), _CONFIG]
+        document = upgrade_configuration("apply", wanted.version)
+        done = self._runner.run(argv, check=False, stdin=document, timeout=_TELL_SECONDS, secret=True)
+        stdout, stderr = redact(done.stdout), redact(done.stderr)
+        if done.rc == 0:
+            return stdout
+        raise CommandError(
+            f"The cluster cannot be told of {wanted.version}",
+            cmd=argv,
+            rc=done.rc,
+            stdout=stdout,
+            stderr=stderr,
+            why=failure(stderr) or failure(stdout),
+            remedy="This host is done but for that. Mend the cause and run again: it goes on from here",
             **facts,
         )
 

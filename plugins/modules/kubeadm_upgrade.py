@@ -15,6 +15,8 @@ description:
     What is done is read from the manifests, the ConfigMap C(kubeadm-config) and the node, never remembered.
   - A host on which a kubeadm was killed is recognised. A kubeadm that still runs, because only its controller was
     ended, is waited for; a manifest that was moved away and not replaced is put back before kubeadm begins again.
+  - Kubeadm begins when the API shows the static pods as they run, so that it does not take a late word of the kubelet
+    for the pod that it has just changed.
   - Where kubeadm fails, the result says which components it has put back and which are new already.
   - It neither installs packages nor drains. The playbook C(upgrade.yml) does all that belongs to it, in the order that
     Kubernetes asks for.
@@ -38,8 +40,8 @@ options:
     required: true
   apply:
     description:
-      - With O(part=control_plane), be the one control plane that tells the cluster of the version. Nothing is applied
-        where the cluster has been told.
+      - With O(part=control_plane), be the one control plane that tells the cluster of the version, when all the rest is
+        done. Nothing is applied where the cluster has been told.
     type: bool
     default: false
   node_name:

@@ -33,6 +33,7 @@ PODS = {"etcd": "3.6.16-0", **dict.fromkeys(CONTROL_PLANE, OLD)}
 DONE = {"etcd": "3.7.0-0", **dict.fromkeys(CONTROL_PLANE, NEW)}
 WANTED = Wanted("control_plane", NEW, etcd_tag="3.7.0-0")
 SEEN = Seen(kubeadm=NEW, manifests=PODS, told=NEW, kubelet=OLD, installed=OLD)
+TELLS_LAST = ("kubelet-config", "upload-config/kubeadm")
 LOST = {"etcd": "/etc/kubernetes/tmp/kubeadm-backup-manifests-1/etcd.yaml"}
 
 
@@ -43,7 +44,7 @@ def wanted(part: str = "control_plane", **more: Any) -> Wanted:
 @pytest.mark.parametrize(
     ("asked", "seen", "run"),
     [
-        (wanted(apply=True), replace(SEEN, told=OLD), Run("apply", skip=("kubelet-config",))),
+        (wanted(apply=True), replace(SEEN, told=OLD), Run("apply", skip=TELLS_LAST)),
         (wanted(), SEEN, Run("node", skip=("kubelet-config",))),
         # Somebody has told the cluster meanwhile.
         (wanted(apply=True), SEEN, Run("node", skip=("kubelet-config",))),
@@ -53,7 +54,7 @@ def wanted(part: str = "control_plane", **more: Any) -> Wanted:
         (
             wanted(apply=True),
             replace(SEEN, manifests=DONE, told=OLD),
-            Run("apply", skip=("kubelet-config", "control-plane")),
+            Run("apply", skip=(*TELLS_LAST, "control-plane")),
         ),
         (
             wanted(),
@@ -76,12 +77,12 @@ def wanted(part: str = "control_plane", **more: Any) -> Wanted:
         (
             wanted(apply=True),
             replace(SEEN, told=OLD, pinned="3.6.16-0"),
-            Run("apply", skip=("kubelet-config",), unpin=True),
+            Run("apply", skip=TELLS_LAST, unpin=True),
         ),
         (
             wanted(apply=True),
             replace(SEEN, told=OLD, pinned="3.7.3-0"),
-            Run("apply", skip=("kubelet-config",)),
+            Run("apply", skip=TELLS_LAST),
         ),
         # kubeadm takes a tag of ClusterConfiguration that is newer than its own, and would stay at an older one.
         (
@@ -149,12 +150,15 @@ class FakeKubeadm:
         self.moves: dict[str, str] = {}
         self.puts_back: dict[str, str] = {}
         self.rc = 0
+        self.tells = 0
         self.stderr = ""
         self.more = ""
         self.calls: list[tuple[list[str], dict[str, Any]]] = []
 
     def run_command(self, argv: list[str], **options: Any) -> tuple[int, str, str]:
         self.calls.append((argv[argv.index("kubeadm") :], json.loads(options["data"])))
+        if "phase" in argv:
+            return self.tells, "[upload-config] Storing\n", ""
         write(self.root, {**self.moves, **self.puts_back})
         output = "[upgrade/preflight] Running\n" + "".join(map(MOVING.format, self.moves))
         output += "[upgrade/staticpods] Renewing apiserver certificate\n"
@@ -179,11 +183,21 @@ def test_an_upgrade_that_works(kubeadm: FakeKubeadm) -> None:
     asked = wanted(apply=True, ignored=["SystemVerification"], patches="/etc/kubernetes/patches")
     done = kubeadm.upgrader().kubeadm(asked, Run("apply", skip=("kubelet-config",)), PODS)
     assert set(actions(done).values()) == {"upgraded"} and done["certificates_renewed"] == ["apiserver"]
-    [(words, document)] = kubeadm.calls
+    (words, document), (telling, told) = kubeadm.calls
     # No flag may stand beside a configuration but a few.
     assert words == ["kubeadm", "upgrade", "apply", "--config=/dev/stdin", "--yes"]
     assert document["apply"]["kubernetesVersion"] == "v1.37.1"
     assert document["apply"]["skipPhases"] == ["kubelet-config"]
+    # Who is cut off before this begins again, and leaves nothing out.
+    assert " ".join(telling) == "kubeadm upgrade apply phase upload-config kubeadm --config=/dev/stdin"
+    assert told["apply"]["kubernetesVersion"] == "v1.37.1" and "skipPhases" not in told["apply"]
+
+
+def test_a_cluster_that_cannot_be_told(kubeadm: FakeKubeadm) -> None:
+    kubeadm.tells = 1
+    with pytest.raises(CommandError, match=r"The cluster cannot be told of 1\.37\.1") as caught:
+        kubeadm.upgrader().kubeadm(wanted(apply=True), Run("apply"), PODS)
+    assert caught.value.facts["components"] and "This host is done but for that" in str(caught.value)
 
 
 def test_what_kubeadm_has_put_back_is_told_from_what_it_never_reached(kubeadm: FakeKubeadm) -> None:
