@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import write_file
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
@@ -129,9 +130,19 @@ def plan(seen: Seen, days: float) -> Plan:
     )
 
 
-def renew(runner: Runner, names: Sequence[str]) -> None:
+def renew(runner: Runner, names: Sequence[str], root: Path = Path("/")) -> None:
+    """Renew certificates. kubeadm ends well too where it has none of a name, or not the key of its authority."""
     for name in names:
-        runner.run(["kubeadm", "certs", "renew", name], timeout=_TIMEOUT)
+        file = _under(root, CERTIFICATES[name].path)
+        before = file.read_bytes()
+        said = runner.run(["kubeadm", "certs", "renew", name], timeout=_TIMEOUT).stdout.strip()
+        if file.read_bytes() == before:
+            raise KubewrightError(
+                f"kubeadm has not renewed {name}",
+                where=str(file),
+                why=said.rpartition("\n")[2],
+                remedy="Compare ClusterConfiguration in the ConfigMap kubeadm-config with what is on this host",
+            )
 
 
 def refresh_copies(source: Path, copies: Iterable[Path], *, act: bool = True, due: bool = False) -> list[str]:

@@ -21,7 +21,7 @@ options:
   days:
     description:
       - Renew what has fewer than this many days left. kubeadm's certificates are valid for 365 days, so that V(366)
-        renews all of them.
+        renews all of them. Where C(certificateValidityPeriod) of ClusterConfiguration is shorter, give less than it is.
     type: float
     default: 180
   lend_etcd:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.kubewright.cluster.plugins.module_utils import _kubeadm_certificates as certificates
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_certificates import (
     CERTIFICATES,
     COMPONENTS,
@@ -19,6 +20,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_certif
     Seen,
     plan,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 MADE, STARTED = 1000.0, 2000.0
 SEEN = Seen(
@@ -97,6 +99,26 @@ def test_what_is_observed_of_a_host(tmp_path: Path) -> None:
     assert found == Seen(
         {"apiserver": 12.5}, {"apiserver": MADE}, frozenset({"apiserver"}), {"kube-apiserver": STARTED}
     )
+
+
+@pytest.mark.parametrize("renews", [True, False])
+def test_what_kubeadm_says_is_not_believed(tmp_path: Path, renews: bool) -> None:
+    """It ends well where ClusterConfiguration names another etcd than the files do."""
+    file = tmp_path / CERTIFICATES["etcd-server"].path.lstrip("/")
+    file.parent.mkdir(parents=True)
+    file.write_text("old")
+
+    def run_command(argv: list[str], **_options: Any) -> tuple[int, str, str]:
+        assert argv[-4:] == ["kubeadm", "certs", "renew", "etcd-server"]
+        file.write_text("new" if renews else "old")
+        return 0, "[renew] Reading\n\nMISSING! certificate for serving etcd\n", ""
+
+    runner = Runner(run_command)
+    if renews:
+        certificates.renew(runner, ["etcd-server"], tmp_path)
+        return
+    with pytest.raises(KubewrightError, match=r"has not renewed etcd-server .*: MISSING! certificate"):
+        certificates.renew(runner, ["etcd-server"], tmp_path)
 
 
 CONFIG = """\
