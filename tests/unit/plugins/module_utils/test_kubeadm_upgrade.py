@@ -293,11 +293,11 @@ def test_what_does_not_run_is_waited_for_only_when_it_was_put_back(kubeadm: Fake
 
 
 def test_a_mirror_pod_that_is_not_there_yet(kubeadm: FakeKubeadm) -> None:
-    def get(_path: str) -> None:
-        raise ApiError("There is none", status=404)
+    class Absent(FakePods):
+        def get(self, path: str) -> dict[str, Any]:
+            raise ApiError("There is none", where=path, status=404)
 
-    pods = FakePods()
-    pods.get = get  # type: ignore[assignment, method-assign]
+    pods = Absent()
     with pytest.raises(KubewrightError, match="Gave up waiting for the API to show the static pods"):
         pods.settle(kubeadm)
 
