@@ -300,6 +300,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._target_kubeadm
     Question,
     Repository,
     ask,
+    with_etcd,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_observe import (
     observe_cluster_upgrade,
@@ -388,7 +389,7 @@ def make_plan(module: AnsibleModule, private: Path) -> dict[str, Any]:
         params["batch"],
     )
     made = plan(target, cluster, [Host(**host) for host in params["hosts"]], rules)
-    return {**made.returned(), "images": images}
+    return {**made.returned(), "images": with_etcd(images, made.etcd.to)}
 
 
 def main() -> None:
