@@ -145,6 +145,7 @@ def _without_pair(cluster_configuration: str) -> str:
 def failure(output: str) -> str:
     """Return the lines of an output that tell why kubeadm gave up."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    # The last line of a failed preflight is advice ("If you know what you are doing ..."), not the cause.
-    telling = [line for line in lines if re.match(r"\[ERROR |error|.*\berror execution phase\b", line)]
+    # The last line of a failed preflight is advice ("If you know what you are doing ..."), not the cause. What a
+    # version breaks is listed below its heading, a line each.
+    telling = [line for line in lines if re.match(r"\[ERROR |error|- |.*\berror execution phase\b", line)]
     return "; ".join(telling[-4:]) if telling else (lines[-1] if lines else "")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import write_file
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
@@ -129,13 +130,26 @@ def plan(seen: Seen, days: float) -> Plan:
     )
 
 
-def renew(runner: Runner, names: Sequence[str]) -> None:
+def renew(runner: Runner, names: Sequence[str], root: Path = Path("/")) -> None:
+    """Renew certificates. kubeadm ends well too where it has none of a name, or not the key of its authority."""
     for name in names:
-        runner.run(["kubeadm", "certs", "renew", name], timeout=_TIMEOUT)
+        file = _under(root, CERTIFICATES[name].path)
+        before = file.read_bytes()
+        said = runner.run(["kubeadm", "certs", "renew", name], timeout=_TIMEOUT).stdout.strip()
+        if file.read_bytes() == before:
+            raise KubewrightError(
+                f"kubeadm has not renewed {name}",
+                where=str(file),
+                why=said.rpartition("\n")[2],
+                remedy="Compare ClusterConfiguration in the ConfigMap kubeadm-config with what is on this host",
+            )
 
 
-def refresh_copies(source: Path, copies: Iterable[Path]) -> list[str]:
-    """Give copies of a kubeconfig its new certificate; one that differs in anything else is somebody's own."""
+def refresh_copies(source: Path, copies: Iterable[Path], *, act: bool = True, due: bool = False) -> list[str]:
+    """Give copies of a kubeconfig its new certificate; one that differs in anything else is somebody's own.
+
+    Without *act* only tell which ones would get it; those that are up to date too, where *source* is *due* itself.
+    """
     if not source.exists():
         return []
     text = source.read_text(encoding="utf-8")
@@ -145,10 +159,13 @@ def refresh_copies(source: Path, copies: Iterable[Path]) -> list[str]:
             before = copy.read_text(encoding="utf-8")
         except OSError:
             continue
-        if before != text and _SECRETS.sub(r"\1", before).strip() == _SECRETS.sub(r"\1", text).strip():
-            owner = copy.stat()
-            write_file(copy, text.encode(), 0o600)
-            _give(copy, owner.st_uid, owner.st_gid)
+        if (before != text or due) and _SECRETS.sub(r"\1", before).strip() == _SECRETS.sub(
+            r"\1", text
+        ).strip():
+            if act:
+                owner = copy.stat()
+                write_file(copy, text.encode(), 0o600)
+                _give(copy, owner.st_uid, owner.st_gid)
             refreshed.append(str(copy))
     return refreshed
 

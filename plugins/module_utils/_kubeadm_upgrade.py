@@ -13,22 +13,29 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import sync
-from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import (
+    ApiError,
+    CommandError,
+    KubewrightError,
+)
+from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_cluster_plan import numbers
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm import (
     close_kubelet_files,
     failure,
     phases,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade_plan import CONTROL_PLANE
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import redact
 from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import step as log_step
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
+from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import StaticPods
 from ansible_collections.kubewright.cluster.plugins.module_utils._target_kubeadm import (
     upgrade_configuration,
     without_etcd_tag,
@@ -45,11 +52,20 @@ PARTS = ("control_plane", "addons", "kubelet_config", "kubelet")
 
 # The kubelet's configuration comes in a part of its own, right before the kubelet that it is for.
 _KUBELET_CONFIG = "kubelet-config"
+# What tells the cluster of the version comes last: a cluster that was told is one on which all of `apply` was done. By
+# itself kubeadm tells it in the middle, and whoever is cut off after that would never get what it does to rights of
+# nodes and of API servers.
+_TELLING = "upload-config/kubeadm"
 # What `kubeadm upgrade node` does beside it on a control plane that is done.
 _BESIDE_KUBELET = ("preflight", "control-plane", "kubeconfig", "addon")
 
 _RENEWED = re.compile(r"^\[upgrade/staticpods\] Renewing (\S+) certificate$", re.MULTILINE)
+# It says both of one whose authority's key is elsewhere.
+_FOREIGN = re.compile(r"External CA detected, (\S+) certificate can't be renewed")
 _MERGE_PATCH = "application/merge-patch+json"
+_NOT_FOUND = 404
+_CONFIG = "--config=/dev/stdin"
+_TELL_SECONDS = 120.0
 _TEMPORARY = "/etc/kubernetes/tmp"
 
 
@@ -136,15 +152,22 @@ def _plan_control_plane(wanted: Wanted, seen: Seen, applies: bool) -> Run:
             where="/etc/kubernetes/manifests",
             remedy="Upgrade its kubelet instead",
         )
-    unpin = applies and bool(seen.pinned) and bool(wanted.etcd_tag) and behind(seen.pinned, wanted.etcd_tag)
+    unpin = bool(seen.pinned) and bool(wanted.etcd_tag) and behind(seen.pinned, wanted.etcd_tag)
     current = not seen.lost and all(seen.manifests.get(name) == wanted.version for name in CONTROL_PLANE)
-    etcd = seen.manifests.get("etcd", "")
-    if etcd and wanted.etcd_tag and behind(etcd, wanted.etcd_tag):
+    if etcd_after(wanted, seen) != seen.manifests.get("etcd", ""):
         current = False
     if current and not applies:
         return Run()
-    skip = (_KUBELET_CONFIG, "control-plane") if current else (_KUBELET_CONFIG,)
+    skip = (_KUBELET_CONFIG, *([_TELLING] if applies else []), *(["control-plane"] if current else []))
     return Run("apply" if applies else "node", skip=skip, put_back=seen.lost, unpin=unpin)
+
+
+def etcd_after(wanted: Wanted, seen: Seen) -> str:
+    """Return the tag of etcd afterwards: kubeadm takes that of ClusterConfiguration, and leaves a newer etcd alone."""
+    runs = seen.manifests.get("etcd", "")
+    if not runs or not wanted.etcd_tag:
+        return runs
+    return max([runs, wanted.etcd_tag, *filter(None, [seen.pinned])], key=numbers)
 
 
 def _plan_kubelet(wanted: Wanted, seen: Seen) -> Run:
@@ -172,12 +195,15 @@ class Component:
         return {"name": self.name, "from": self.before, "to": self.after, "action": action}
 
 
-def compare(before: Mapping[str, str], after: Mapping[str, str], output: str) -> list[Component]:
+def compare(
+    before: Mapping[str, str], after: Mapping[str, str], output: str, *, failed: bool
+) -> list[Component]:
     """Say what became of each static pod, from its manifest and from what kubeadm printed about it.
 
-    A manifest that kubeadm has put in place and that is the old one again was rolled back.
+    A manifest that kubeadm has put in place before it failed, and that is the old one again, was rolled back. Where it
+    did not fail, one of the same version has other arguments.
     """
-    tried = set(re.findall(r"Moving new manifest to \"\S*/([a-z-]+)\.yaml\"", output))
+    tried = set(re.findall(r"Moving new manifest to \"\S*/([a-z-]+)\.yaml\"", output)) if failed else set()
     return [
         Component(name, tag, after.get(name, ""), rolled_back=name in tried and after.get(name) == tag)
         for name, tag in before.items()
@@ -208,6 +234,34 @@ class Upgrader:
         if run.unpin:
             self._unpin()
 
+    def settle(self, pods: StaticPods, node: str, put_back: Collection[str], deadline: Deadline) -> None:
+        """Wait until the API shows the static pods that run.
+
+        kubeadm reads the hash of a mirror pod before it moves a manifest, and takes any other one afterwards for that
+        of the new pod. One that the kubelet has not renewed yet would let it see its work done before it has begun.
+        """
+
+        def shown() -> bool:
+            for component in manifests(self._root):
+                runs = pods.running_pod(component)
+                # One that does not run may be what the upgrade is to mend.
+                if (runs or component in put_back) and runs != self._mirror(f"{component}-{node}"):
+                    raise KubewrightError(f"It does not show the {component} that runs", transient=True)
+            return True
+
+        wait_for(shown, deadline, what="the API to show the static pods of this host as they run")
+
+    def _mirror(self, name: str) -> str | None:
+        """Return the id of the static pod that a mirror pod stands for (applyDefaults in pkg/kubelet/config)."""
+        try:
+            found = self._api.get(f"/api/v1/namespaces/kube-system/pods/{name}")
+        except ApiError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return None
+        noted: str | None = (found["metadata"].get("annotations") or {}).get("kubernetes.io/config.hash")
+        return noted
+
     def _unpin(self) -> None:
         found = self._api.get(CONFIG_MAP)
         text = without_etcd_tag(found["data"]["ClusterConfiguration"])
@@ -217,7 +271,7 @@ class Upgrader:
 
     def kubeadm(self, wanted: Wanted, run: Run, before: Mapping[str, str]) -> dict[str, Any]:
         """Run kubeadm; return what became of it, or raise with that."""
-        argv = [self._kubeadm, "upgrade", run.command, *run.words, "--config=/dev/stdin"]
+        argv = [self._kubeadm, "upgrade", run.command, *run.words, _CONFIG]
         argv += ["--yes"] if run.command == "apply" else []
         document = upgrade_configuration(
             run.command,
@@ -228,18 +282,21 @@ class Upgrader:
             skip=run.skip,
             manifest_seconds=wanted.manifest_seconds,
         )
-        done = self._runner.run(argv, check=False, stdin=document, timeout=wanted.timeout, secret=True)
+        try:
+            done = self._runner.run(argv, check=False, stdin=document, timeout=wanted.timeout, secret=True)
+        except CommandError as error:
+            if error.transient:  # Its time was over: it puts nothing back.
+                components = compare(before, manifests(self._root), "", failed=True)
+                error.facts.update(self._facts(components, ""))
+                error.remedy = _remedy(components, lost_manifests(self._root), wanted.version)
+            raise
         stdout, stderr = redact(done.stdout), redact(done.stderr)
         close_kubelet_files(self._root / "var/lib/kubelet")
-        components = compare(before, manifests(self._root), stdout)
-        facts: dict[str, Any] = {
-            "components": [one.returned() for one in components],
-            "phases": phases(stdout),
-            "certificates_renewed": list(dict.fromkeys(_RENEWED.findall(stdout))),
-            "backup_paths": [f"{_TEMPORARY}/{path.name}" for path, _kind in left_behind(self._root)],
-        }
+        components = compare(before, manifests(self._root), stdout, failed=done.rc != 0)
+        facts = self._facts(components, stdout)
         if done.rc == 0:
-            return {**facts, "stdout": stdout}
+            told = self._tell(wanted, facts) if run.command == "apply" else ""
+            return {**facts, "stdout": stdout + told}
         raise CommandError(
             f"kubeadm upgrade {run.command} failed",
             cmd=argv,
@@ -250,6 +307,36 @@ class Upgrader:
             remedy=_remedy(components, lost_manifests(self._root), wanted.version),
             **facts,
         )
+
+    def _tell(self, wanted: Wanted, facts: Mapping[str, Any]) -> str:
+        """Write the version into the ConfigMap, from which all others take it; return what kubeadm printed."""
+        argv = [self._kubeadm, "upgrade", "apply", "phase", *_TELLING.split("/"), _CONFIG]
+        document = upgrade_configuration("apply", wanted.version)
+        done = self._runner.run(argv, check=False, stdin=document, timeout=_TELL_SECONDS, secret=True)
+        stdout, stderr = redact(done.stdout), redact(done.stderr)
+        if done.rc == 0:
+            return stdout
+        raise CommandError(
+            f"The cluster cannot be told of {wanted.version}",
+            cmd=argv,
+            rc=done.rc,
+            stdout=stdout,
+            stderr=stderr,
+            why=failure(stderr) or failure(stdout),
+            remedy="This host is done but for that. Mend the cause and run again: it goes on from here",
+            **facts,
+        )
+
+    def _facts(self, components: Sequence[Component], stdout: str) -> dict[str, Any]:
+        foreign = _FOREIGN.findall(stdout)
+        return {
+            "components": [one.returned() for one in components],
+            "phases": phases(stdout),
+            "certificates_renewed": [
+                name for name in dict.fromkeys(_RENEWED.findall(stdout)) if name not in foreign
+            ],
+            "backup_paths": [f"{_TEMPORARY}/{path.name}" for path, _kind in left_behind(self._root)],
+        }
 
     def prune(self, keep: int) -> list[str]:
         """Delete what kubeadm left behind, but for the newest *keep* of each kind; return what went."""

@@ -44,6 +44,14 @@ _SPARE_MIB = 1024
 
 # What cluster_info finds wrong with add-ons while a node is away is no reason of its own.
 _OF_ADDONS = ("A DaemonSet ", "A Deployment ")
+# What no upgrade leaves behind, and none may go on with.
+_NEVER_LEFT = (
+    "A control plane has no etcd member",
+    "A control plane is not in the inventory",
+    "A node is being deleted",
+    "An etcd member has raised the alarm ",
+    "An etcd member is still a learner",
+)
 _SOON = "A certificate expires soon"
 # What it says of a host whose manifests are not complete, which they are not where one was lost.
 _NOT_FINISHED = "kubeadm has not finished on this host"
@@ -354,7 +362,8 @@ class _Planner:
         for found in judged["reasons"]:
             where = found["where"]
             away = bool(broken or self._made.left_out)
-            if where in broken or (away and found["what"].startswith(_OF_ADDONS)):
+            excused = where in broken and not found["what"].startswith(_NEVER_LEFT)
+            if excused or (away and found["what"].startswith(_OF_ADDONS)):
                 self._made.notices.append(found)
             elif self._may_stay(found):
                 self._made.left_out.append(where)
@@ -398,7 +407,8 @@ class _Planner:
 
     def _hosts_fit(self) -> None:
         """Refuse hosts whose own state would end the upgrade half way."""
-        for host in [*self._hosts.values(), *self._strangers]:
+        going = {node: host for node, host in self._hosts.items() if node not in self._made.left_out}
+        for host in [*going.values(), *self._strangers]:
             for problem in host.problems:
                 self._made.problems.append({"what": problem, "where": host.name, "why": "", "remedy": ""})
         for host in self._strangers:
@@ -410,7 +420,7 @@ class _Planner:
                     "site.yml joins it when the upgrade is done, with the new version",
                 )
             )
-        for node, host in self._hosts.items():
+        for node, host in going.items():
             if host.facts:
                 self._host_is_whole(node, host)
                 if self._nodes[node]["control_plane"] and not self._current(node):
@@ -477,8 +487,13 @@ class _Planner:
         if not self._stacked:
             return EtcdPlan(problems=tuple(external_problems(self._cluster["etcd"]["members"])))
         default = self._target.images.get("etcd", "")
-        tags = {name: self._version(name, "etcd") for name in self._control_planes()}
-        if not default or not all(tags.values()):
+        # One whose manifest was lost has no pod. kubeadm was at it, past all that comes before.
+        tags = {
+            name: self._version(name, "etcd")
+            for name in self._control_planes()
+            if "etcd" not in self._facts(name).get("upgrade", {}).get("lost", {})
+        }
+        if not default or not tags or not all(tags.values()):
             # Without tags there is no API server with one either, or the target's kubeadm could not be asked.
             return EtcdPlan()
         logs = {
@@ -525,8 +540,10 @@ class _Planner:
             begun = next((node for node in self._order(self._control_planes()) if self._current(node)), "")
             teller = begun or (old[0] if old else "")
             made.apply = names.get(teller, "")
-            if made.apply and made.apply not in made.control_plane_turns:
-                made.control_plane_turns.insert(0, made.apply)
+            if made.apply:
+                # Nobody else can begin before it.
+                others = [name for name in made.control_plane_turns if name != made.apply]
+                made.control_plane_turns = [made.apply, *others]
         if not made.control_plane_turns and self._addons_behind():
             living = [node for node in self._order(self._control_planes()) if node in names]
             made.addons = names[living[0]] if living else ""

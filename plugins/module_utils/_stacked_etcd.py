@@ -53,6 +53,11 @@ def with_image_tag(text: str, tag: str) -> str:
     return changed
 
 
+def without_argument(text: str, argument: str) -> str:
+    """Return a manifest whose program does not get an argument."""
+    return re.sub(rf"^\s*-\s+{re.escape(argument)}$\n", "", text, flags=re.MULTILINE)
+
+
 def with_argument(text: str, program: str, argument: str) -> str:
     """Return a manifest whose program gets one argument more, in place of one of the same name."""
     name = re.escape(argument.partition("=")[0])
@@ -167,9 +172,12 @@ class StackedEtcd:
 
     def _begin_log_anew(self, seen: Seen) -> None:
         """Let the member save a snapshot of all that it has applied, and then run as before."""
-        before = self._text()
+        # A run that was cut off may have left it there. The same manifest again would make no other pod to wait for.
+        here = self._text()
+        before = without_argument(here, EVERY_ENTRY)
         applied = self._applied(seen)
-        self._restart(with_argument(before, "etcd", EVERY_ENTRY), seen)
+        if here == before:
+            self._restart(with_argument(before, "etcd", EVERY_ENTRY), seen)
 
         def saved() -> bool:
             if newest_snapshot(seen.data) >= applied:
@@ -267,7 +275,14 @@ class LentEtcd:
         return self._set(own) if own and own != has else False
 
     def _text(self) -> str:
-        return self._manifest.read_text(encoding="utf-8")
+        try:
+            return self._manifest.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise KubewrightError(
+                "This host runs no API server as a static pod",
+                where=str(self._manifest),
+                remedy="Look whether something holds its manifest back, or run this on a control plane",
+            ) from error
 
     def _set(self, urls: Iterable[str]) -> bool:
         text = self._text()

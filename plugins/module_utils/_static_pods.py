@@ -72,6 +72,10 @@ class StaticPods:
         """Return when the running container of a component was made, None when none runs."""
         return next((one.made for one in self.containers(component) if one.running), None)
 
+    def running_pod(self, component: str) -> str:
+        """Return the id of the pod in which a component runs, empty when none does."""
+        return next((one.pod for one in self._look(component) if one.running), "")
+
     def replace(
         self, file: GuardedFile, component: str, pods: tuple[Pod, Pod], text: str, healthy: Check
     ) -> None:

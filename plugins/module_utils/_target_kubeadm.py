@@ -296,6 +296,11 @@ def upgrade_configuration(
     return json.dumps(document) + "\n"
 
 
+def with_etcd(images: Sequence[str], tag: str) -> list[str]:
+    """Return images with another tag for etcd, where one of ClusterConfiguration wins over kubeadm's own."""
+    return [re.sub(r"(?<=/etcd:).*$", tag, image) if tag else image for image in images]
+
+
 def tags(images: Sequence[str]) -> Mapping[str, str]:
     """Return the tags of images by the last part of their names."""
     return dict(image.rsplit("/", 1)[-1].split(":", 1) for image in images if ":" in image.rsplit("/", 1)[-1])

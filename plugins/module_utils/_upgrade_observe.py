@@ -39,6 +39,7 @@ _KINDS = (
     "kubeadm-backup-etcd",
     "kubeadm-backup-manifests",
     "kubeadm-kubelet-config",
+    "kubeadm-kubelet-env",
     "kubeadm-upgraded-manifests",
 )
 # A folder of kubeadm's: the kind, and a time or letters of chance.

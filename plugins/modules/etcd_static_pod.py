@@ -145,6 +145,8 @@ def work(params: dict[str, Any], runner: Runner, *, act: bool) -> dict[str, Any]
     steps = plan(wanted, seen)
     refusal = ""
     if act and steps:
+        # Before the API server is restarted for it.
+        etcd.gate(seen)
         LentEtcd(runner, StaticPods(runner, deadline)).lend(params["lend_etcd"])
         etcd.apply(wanted, steps, seen)
     elif steps:

@@ -119,12 +119,17 @@ def move(params: dict[str, Any], balancer: HAProxy, *, act: bool) -> dict[str, A
     drains, deadline = params["state"] == "drained", Deadline(params["timeout"])
     rows: list[dict[str, Any]] = []
     only: list[str] = []
+    gone: set[str] = set()
     for name in params["names"]:
         before = balancer.server(name)
-        stays = drains and alone(balancer.servers(), name)
+        # In check mode those that would be out by now are still there.
+        others = [one for one in balancer.servers() if one.name not in gone]
+        stays = drains and not before.taken_out and alone(others, name)
         changed = before.taken_out != drains and not stays
         if stays:
             only.append(name)
+        if changed and drains:
+            gone.add(name)
         if changed and act:
             balancer.set(name, "drain" if drains else "ready")
         rows.append({"name": name, "status": before.status, "changed": changed})

@@ -21,7 +21,7 @@ options:
   days:
     description:
       - Renew what has fewer than this many days left. kubeadm's certificates are valid for 365 days, so that V(366)
-        renews all of them.
+        renews all of them. Where C(certificateValidityPeriod) of ClusterConfiguration is shorter, give less than it is.
     type: float
     default: 180
   lend_etcd:
@@ -89,7 +89,7 @@ foreign:
   elements: str
   sample: []
 refreshed:
-  description: The copies of C(admin.conf) that got the new certificate.
+  description: The copies of C(admin.conf) that got the new certificate, or would.
   returned: success
   type: list
   elements: str
@@ -167,10 +167,11 @@ def work(params: dict[str, Any], runner: Runner, *, act: bool) -> dict[str, Any]
             "This host has none of kubeadm's certificates", remedy="Run this on control planes"
         )
     planned = plan(seen, params["days"])
-    refreshed: list[str] = []
     if act:
         apply(planned, params, runner, pods)
-        refreshed = refresh_copies(Path(ADMIN_CONF), map(Path, params["kubeconfigs"]))
+    copies = map(Path, params["kubeconfigs"])
+    due = not act and "admin.conf" in planned.renew
+    refreshed = refresh_copies(Path(ADMIN_CONF), copies, act=act, due=due)
     return {
         "changed": planned.changed or bool(refreshed),
         "renewed": list(planned.renew),

@@ -15,6 +15,8 @@ description:
     What is done is read from the manifests, the ConfigMap C(kubeadm-config) and the node, never remembered.
   - A host on which a kubeadm was killed is recognised. A kubeadm that still runs, because only its controller was
     ended, is waited for; a manifest that was moved away and not replaced is put back before kubeadm begins again.
+  - Kubeadm begins when the API shows the static pods as they run, so that it does not take a late word of the kubelet
+    for the pod that it has just changed.
   - Where kubeadm fails, the result says which components it has put back and which are new already.
   - It neither installs packages nor drains. The playbook C(upgrade.yml) does all that belongs to it, in the order that
     Kubernetes asks for.
@@ -38,8 +40,8 @@ options:
     required: true
   apply:
     description:
-      - With O(part=control_plane), be the one control plane that tells the cluster of the version. Nothing is applied
-        where the cluster has been told.
+      - With O(part=control_plane), be the one control plane that tells the cluster of the version, when all the rest is
+        done. Nothing is applied where the cluster has been told.
     type: bool
     default: false
   node_name:
@@ -240,6 +242,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrad
     Seen,
     Upgrader,
     Wanted,
+    etcd_after,
     plan,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubelet_upgrade import restart_kubelet
@@ -264,8 +267,8 @@ ARGUMENTS = {
     "timeout": {"type": "int", "default": 1800},
 }
 ROOT = Path("/")
-# One component may take a little longer than the load balancer needs to see it.
-LEND_SECONDS = 240
+# What the static pods may take to come up before kubeadm begins.
+SECONDS = 240
 
 
 def observe(params: dict[str, Any], runner: Runner, api: KubeApi) -> tuple[Wanted, Seen]:
@@ -303,9 +306,10 @@ def act(
     upgrader = Upgrader(runner, api, ROOT)
     upgrader.prepare(run)
     lent = False
-    if run.moves_pods and params["lend_etcd"]:
-        pods = StaticPods(runner, lambda: Deadline(LEND_SECONDS))
-        lent = LentEtcd(runner, pods).lend(params["lend_etcd"])
+    if run.moves_pods:
+        pods = StaticPods(runner, lambda: Deadline(SECONDS))
+        lent = LentEtcd(runner, pods).lend(params["lend_etcd"]) if params["lend_etcd"] else False
+        upgrader.settle(pods, params["node_name"], run.put_back, Deadline(SECONDS))
     done = upgrader.kubeadm(wanted, run, seen.manifests)
     pruned = upgrader.prune(params["keep_backups"]) if params["keep_backups"] >= 0 else []
     return {**done, "lent": lent, "pruned": pruned}
@@ -341,9 +345,7 @@ def main() -> None:
 def diff(wanted: Wanted, seen: Seen, run: Run) -> dict[str, str]:
     """Return the versions before and after."""
     before = dict(seen.manifests) if run.moves_pods else {"kubelet": seen.kubelet} if run.restart else {}
-    after = {
-        name: wanted.etcd_tag or tag if name == "etcd" else wanted.version for name, tag in before.items()
-    }
+    after = {name: etcd_after(wanted, seen) if name == "etcd" else wanted.version for name in before}
     lines = ["".join(f"{name} {tag}\n" for name, tag in side.items()) for side in (before, after)]
     return {"before": lines[0], "after": lines[1]}
 

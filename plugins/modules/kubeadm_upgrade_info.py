@@ -21,8 +21,9 @@ description:
 options:
   gather:
     description:
-      - V(host) looks at the host that the module runs on. V(plan) makes the plan, on a living control plane, of what
-        the API says and of what O(hosts) have told.
+      - V(host) looks at the host that the module runs on, once nothing that a run which was cut off has started works
+        there any more. V(plan) makes the plan, on a living control plane, of what the API says and of what O(hosts)
+        have told.
     type: str
     choices: [host, plan]
     default: plan
@@ -138,7 +139,8 @@ options:
     default: /usr/local/bin/etcdctl
   timeout:
     description:
-      - Seconds in which the target's kubeadm must be there.
+      - Seconds in which the target's kubeadm must be there; with O(gather=host), in which an earlier run must be done
+        with the host.
     type: int
     default: 300
 extends_documentation_fragment:
@@ -279,8 +281,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubewright.cluster.plugins.module_utils import _half_done as half_done
 from ansible_collections.kubewright.cluster.plugins.module_utils._cluster_info import observe_cluster
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, alone
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import etcd_access, observe_host
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade_plan import (
@@ -290,11 +294,13 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrad
     Target,
     plan,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._target_kubeadm import (
     Question,
     Repository,
     ask,
+    with_etcd,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_observe import (
     observe_cluster_upgrade,
@@ -333,9 +339,17 @@ ARGUMENTS = {
 
 def look_at_host(params: dict[str, Any], runner: Runner) -> dict[str, Any]:
     """Return what this host says of itself."""
-    now = datetime.now(timezone.utc)
-    seen = observe_host(runner, now, etcdctl=params["etcdctl"], packages=PACKAGES)
-    return {"host": {**seen, "upgrade": observe_host_upgrade()}}
+    deadline = Deadline(params["timeout"])
+    # What a controller that was killed has started goes on, and a host in the middle of it would look broken.
+    with alone(deadline, STATE, make=False):
+        wait_for(
+            lambda: not half_done.running(),
+            deadline,
+            what="the kubeadm that an earlier run started on this host",
+        )
+        now = datetime.now(timezone.utc)
+        seen = observe_host(runner, now, etcdctl=params["etcdctl"], packages=PACKAGES)
+        return {"host": {**seen, "upgrade": observe_host_upgrade()}}
 
 
 def make_plan(module: AnsibleModule, private: Path) -> dict[str, Any]:
@@ -375,7 +389,7 @@ def make_plan(module: AnsibleModule, private: Path) -> dict[str, Any]:
         params["batch"],
     )
     made = plan(target, cluster, [Host(**host) for host in params["hosts"]], rules)
-    return {**made.returned(), "images": images}
+    return {**made.returned(), "images": with_etcd(images, made.etcd.to)}
 
 
 def main() -> None:

@@ -215,6 +215,20 @@ def test_a_second_run_changes_nothing(notes: Notes) -> None:
     assert again.seconds < 15 * len(members())
 
 
+def balancer(host: str, command: str) -> str:
+    """Return what the HAProxy of a host says."""
+    return shell(host, f"echo '{command}' | socat stdio /run/haproxy/admin.sock")
+
+
+def test_an_api_server_that_a_cut_off_run_has_left_out_is_put_back() -> None:
+    """Also where nobody has a turn any more, as after a renewal that was killed when its certificates were new."""
+    for host in control_planes():
+        balancer(host, f"set server kubernetes_api/{control_planes()[0]} state drain")
+    assert "DRAIN" in balancer(control_planes()[0], "show stat")
+    playbook("renew_certificates", "-e", f"lab_state={STATE}")
+    assert not any("DRAIN" in balancer(host, "show stat") for host in control_planes())
+
+
 def test_site_yml_agrees_with_what_the_upgrade_left() -> None:
     """The settings are those of the inventory: nothing was dropped on the way (kubernetes/kubeadm 541, 3049)."""
     done = playbook(
@@ -276,6 +290,26 @@ def test_a_node_that_the_user_cordoned_stays_cordoned(notes: Notes, tmp_path: Pa
     finally:
         kubectl("uncordon", worker)
     notes.add(f"maintain_nodes.yml without packages: {done.seconds:.0f} s")
+
+
+@soak
+def test_a_host_that_fails_stays_cordoned_until_a_run_brings_it_back(tmp_path: Path) -> None:
+    """Nobody after it begins; the next run gives it back, although nothing else is left to do on it."""
+    first, second = group("workers")[:2]
+    task = {
+        "name": "Bring the firmware",
+        "ansible.builtin.fail": {"msg": "There is none."},
+        "when": f"inventory_hostname == '{first}'",
+    }
+    (tmp_path / "work.yml").write_text(yaml.safe_dump([task]))
+    options = ["--limit", f"{first},{second}", "-e", "kube_maintenance_packages=none"]
+    options += ["-e", "kube_maintenance_reboot=never", "-e", f"lab_state={STATE}"]
+    tasks = ["-e", f"kube_maintenance_tasks={tmp_path / 'work.yml'}"]
+    failed = playbook("maintain_nodes", *options, *tasks, inventory=INVENTORY, check=False)
+    assert f"{first} failed. Bring the firmware: There is none." in said(failed), failed.output[-3000:]
+    assert cordoned() == [first] and failed.hosts[second]["failed"] == 0
+    playbook("maintain_nodes", *options, inventory=INVENTORY)
+    assert cordoned() == []
 
 
 @soak

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.kubewright.cluster.plugins.module_utils import _kubeadm_certificates as certificates
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_certificates import (
     CERTIFICATES,
     COMPONENTS,
@@ -19,6 +20,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_certif
     Seen,
     plan,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 MADE, STARTED = 1000.0, 2000.0
 SEEN = Seen(
@@ -99,6 +101,26 @@ def test_what_is_observed_of_a_host(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("renews", [True, False])
+def test_what_kubeadm_says_is_not_believed(tmp_path: Path, renews: bool) -> None:
+    """It ends well where ClusterConfiguration names another etcd than the files do."""
+    file = tmp_path / CERTIFICATES["etcd-server"].path.lstrip("/")
+    file.parent.mkdir(parents=True)
+    file.write_text("old")
+
+    def run_command(argv: list[str], **_options: Any) -> tuple[int, str, str]:
+        assert argv[-4:] == ["kubeadm", "certs", "renew", "etcd-server"]
+        file.write_text("new" if renews else "old")
+        return 0, "[renew] Reading\n\nMISSING! certificate for serving etcd\n", ""
+
+    runner = Runner(run_command)
+    if renews:
+        certificates.renew(runner, ["etcd-server"], tmp_path)
+        return
+    with pytest.raises(KubewrightError, match=r"has not renewed etcd-server .*: MISSING! certificate"):
+        certificates.renew(runner, ["etcd-server"], tmp_path)
+
+
 CONFIG = """\
 clusters:
 - cluster: {{server: https://10.0.0.100:8443}}
@@ -115,8 +137,12 @@ def test_a_copy_gets_the_new_certificate_and_somebodys_own_file_does_not(tmp_pat
     source.write_text(CONFIG.format("new"))
     copy.write_text(CONFIG.format("old"))
     other.write_text(CONFIG.format("old").replace("10.0.0.100", "10.9.9.9"))
+    foretold = certificates.refresh_copies(source, [copy, other], act=False)
+    assert foretold == [str(copy)] and "old" in copy.read_text()
     refreshed = certificates.refresh_copies(source, [copy, other, tmp_path / "missing"])
     assert refreshed == [str(copy)] and copy.read_text() == source.read_text()
     assert copy.stat().st_mode & 0o777 == 0o600 and "old" in other.read_text()
     assert certificates.refresh_copies(source, [copy]) == []
+    # What is renewed in a moment is not foretold as up to date.
+    assert certificates.refresh_copies(source, [copy, other], act=False, due=True) == [str(copy)]
     assert certificates.refresh_copies(tmp_path / "nowhere", [copy]) == []

@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import (
+    ApiError,
+    CommandError,
+    KubewrightError,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade import (
     Run,
     Seen,
@@ -21,6 +25,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrad
     plan,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade_plan import CONTROL_PLANE
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 OLD, NEW = "1.36.3", "1.37.1"
@@ -28,6 +33,7 @@ PODS = {"etcd": "3.6.16-0", **dict.fromkeys(CONTROL_PLANE, OLD)}
 DONE = {"etcd": "3.7.0-0", **dict.fromkeys(CONTROL_PLANE, NEW)}
 WANTED = Wanted("control_plane", NEW, etcd_tag="3.7.0-0")
 SEEN = Seen(kubeadm=NEW, manifests=PODS, told=NEW, kubelet=OLD, installed=OLD)
+TELLS_LAST = ("kubelet-config", "upload-config/kubeadm")
 LOST = {"etcd": "/etc/kubernetes/tmp/kubeadm-backup-manifests-1/etcd.yaml"}
 
 
@@ -38,7 +44,7 @@ def wanted(part: str = "control_plane", **more: Any) -> Wanted:
 @pytest.mark.parametrize(
     ("asked", "seen", "run"),
     [
-        (wanted(apply=True), replace(SEEN, told=OLD), Run("apply", skip=("kubelet-config",))),
+        (wanted(apply=True), replace(SEEN, told=OLD), Run("apply", skip=TELLS_LAST)),
         (wanted(), SEEN, Run("node", skip=("kubelet-config",))),
         # Somebody has told the cluster meanwhile.
         (wanted(apply=True), SEEN, Run("node", skip=("kubelet-config",))),
@@ -48,7 +54,7 @@ def wanted(part: str = "control_plane", **more: Any) -> Wanted:
         (
             wanted(apply=True),
             replace(SEEN, manifests=DONE, told=OLD),
-            Run("apply", skip=("kubelet-config", "control-plane")),
+            Run("apply", skip=(*TELLS_LAST, "control-plane")),
         ),
         (
             wanted(),
@@ -71,12 +77,24 @@ def wanted(part: str = "control_plane", **more: Any) -> Wanted:
         (
             wanted(apply=True),
             replace(SEEN, told=OLD, pinned="3.6.16-0"),
-            Run("apply", skip=("kubelet-config",), unpin=True),
+            Run("apply", skip=TELLS_LAST, unpin=True),
         ),
         (
             wanted(apply=True),
             replace(SEEN, told=OLD, pinned="3.7.3-0"),
-            Run("apply", skip=("kubelet-config",)),
+            Run("apply", skip=TELLS_LAST),
+        ),
+        # kubeadm takes a tag of ClusterConfiguration that is newer than its own, and would stay at an older one.
+        (
+            wanted(),
+            replace(SEEN, manifests=DONE, pinned="3.7.3-0"),
+            Run("node", skip=("kubelet-config",)),
+        ),
+        (wanted(), replace(SEEN, manifests={**DONE, "etcd": "3.7.3-0"}, pinned="3.7.3-0"), Run()),
+        (
+            wanted(),
+            replace(SEEN, manifests={**DONE, "etcd": "3.6.16-0"}, pinned="3.6.16-0"),
+            Run("node", skip=("kubelet-config",), unpin=True),
         ),
         (wanted("addons"), replace(SEEN, manifests=DONE), Run("node", words=("phase", "addon", "all"))),
         (
@@ -132,15 +150,19 @@ class FakeKubeadm:
         self.moves: dict[str, str] = {}
         self.puts_back: dict[str, str] = {}
         self.rc = 0
+        self.tells = 0
         self.stderr = ""
+        self.more = ""
         self.calls: list[tuple[list[str], dict[str, Any]]] = []
 
     def run_command(self, argv: list[str], **options: Any) -> tuple[int, str, str]:
         self.calls.append((argv[argv.index("kubeadm") :], json.loads(options["data"])))
+        if "phase" in argv:
+            return self.tells, "[upload-config] Storing\n", ""
         write(self.root, {**self.moves, **self.puts_back})
         output = "[upgrade/preflight] Running\n" + "".join(map(MOVING.format, self.moves))
         output += "[upgrade/staticpods] Renewing apiserver certificate\n"
-        return self.rc, output, self.stderr
+        return self.rc, output + self.more, self.stderr
 
     def upgrader(self, api: Any = None) -> Upgrader:
         return Upgrader(Runner(self.run_command), api, self.root)
@@ -161,11 +183,21 @@ def test_an_upgrade_that_works(kubeadm: FakeKubeadm) -> None:
     asked = wanted(apply=True, ignored=["SystemVerification"], patches="/etc/kubernetes/patches")
     done = kubeadm.upgrader().kubeadm(asked, Run("apply", skip=("kubelet-config",)), PODS)
     assert set(actions(done).values()) == {"upgraded"} and done["certificates_renewed"] == ["apiserver"]
-    [(words, document)] = kubeadm.calls
+    (words, document), (telling, told) = kubeadm.calls
     # No flag may stand beside a configuration but a few.
     assert words == ["kubeadm", "upgrade", "apply", "--config=/dev/stdin", "--yes"]
     assert document["apply"]["kubernetesVersion"] == "v1.37.1"
     assert document["apply"]["skipPhases"] == ["kubelet-config"]
+    # Who is cut off before this begins again, and leaves nothing out.
+    assert " ".join(telling) == "kubeadm upgrade apply phase upload-config kubeadm --config=/dev/stdin"
+    assert told["apply"]["kubernetesVersion"] == "v1.37.1" and "skipPhases" not in told["apply"]
+
+
+def test_a_cluster_that_cannot_be_told(kubeadm: FakeKubeadm) -> None:
+    kubeadm.tells = 1
+    with pytest.raises(CommandError, match=r"The cluster cannot be told of 1\.37\.1") as caught:
+        kubeadm.upgrader().kubeadm(wanted(apply=True), Run("apply"), PODS)
+    assert caught.value.facts["components"] and "This host is done but for that" in str(caught.value)
 
 
 def test_what_kubeadm_has_put_back_is_told_from_what_it_never_reached(kubeadm: FakeKubeadm) -> None:
@@ -184,6 +216,90 @@ def test_what_kubeadm_has_put_back_is_told_from_what_it_never_reached(kubeadm: F
     assert caught.value.remedy.startswith(
         "Kubeadm has put the old kube-apiserver back; etcd is of 1.37.1 already"
     )
+
+
+def test_other_arguments_of_the_same_version_are_no_rollback(kubeadm: FakeKubeadm) -> None:
+    """From patch to patch etcd often keeps its version."""
+    kubeadm.moves = dict(PODS)
+    done = kubeadm.upgrader().kubeadm(wanted(), Run("node"), PODS)
+    assert set(actions(done).values()) == {"unchanged"}
+
+
+def test_a_certificate_that_kubeadm_cannot_renew_was_not_renewed(kubeadm: FakeKubeadm) -> None:
+    kubeadm.more = "[upgrade/staticpods] External CA detected, apiserver certificate can't be renewed\n"
+    done = kubeadm.upgrader().kubeadm(wanted(), Run("node"), PODS)
+    assert done["certificates_renewed"] == []
+
+
+def test_a_kubeadm_whose_time_is_over_tells_how_far_it_came(kubeadm: FakeKubeadm) -> None:
+    kubeadm.moves = {"etcd": "3.7.0-0"}
+    kubeadm.rc = 124
+    with pytest.raises(CommandError, match="did not end in 1800 seconds") as caught:
+        kubeadm.upgrader().kubeadm(wanted(), Run("node"), PODS)
+    assert actions(caught.value.facts)["etcd"] == "upgraded"
+    assert "Etcd is of 1.37.1 already. Mend the cause and run again" in str(caught.value)
+
+
+def test_what_a_version_breaks_is_told(kubeadm: FakeKubeadm) -> None:
+    kubeadm.rc = 1
+    kubeadm.stderr = (
+        "error: error execution phase preflight: the version argument is invalid due to these errors:\n\n"
+        "\t- There are kubelets in this cluster that are too old that have these versions [v1.33.0]\n\n"
+        "Can be bypassed if you pass the --force flag\n"
+    )
+    with pytest.raises(CommandError) as caught:
+        kubeadm.upgrader().kubeadm(wanted(), Run("node"), PODS)
+    assert "too old that have these versions [v1.33.0]" in caught.value.why
+
+
+class FakePods:
+    """Knows in which pod each component runs, and shows some of them late."""
+
+    def __init__(self) -> None:
+        self.runs = {name: f"new-{name}" for name in PODS}
+        self.late = {"kube-apiserver": 2}
+        self.now = 0.0
+
+    def running_pod(self, component: str) -> str:
+        return self.runs[component]
+
+    def get(self, path: str) -> dict[str, Any]:
+        name = path.rpartition("/")[2].removesuffix("-cp1")
+        self.late[name] = self.late.get(name, 0) - 1
+        shown = "old" if self.late[name] >= 0 else f"new-{name}"
+        return {"metadata": {"annotations": {"kubernetes.io/config.hash": shown}}}
+
+    def settle(self, kubeadm: FakeKubeadm, put_back: tuple[str, ...] = ()) -> None:
+        deadline = Deadline(30, clock=lambda: self.now, sleep=self.sleep)
+        kubeadm.upgrader(self).settle(self, "cp1", put_back, deadline)  # type: ignore[arg-type]
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_kubeadm_waits_until_the_api_shows_the_pods_that_run(kubeadm: FakeKubeadm) -> None:
+    """Kubeadm would take the hash that the kubelet is late with for that of its own new pod."""
+    pods = FakePods()
+    pods.settle(kubeadm)
+    assert pods.now == 2
+
+
+def test_what_does_not_run_is_waited_for_only_when_it_was_put_back(kubeadm: FakeKubeadm) -> None:
+    pods = FakePods()
+    pods.runs["etcd"] = ""
+    pods.settle(kubeadm)
+    with pytest.raises(KubewrightError, match="It does not show the etcd that runs"):
+        pods.settle(kubeadm, ("etcd",))
+
+
+def test_a_mirror_pod_that_is_not_there_yet(kubeadm: FakeKubeadm) -> None:
+    class Absent(FakePods):
+        def get(self, path: str) -> dict[str, Any]:
+            raise ApiError("There is none", where=path, status=404)
+
+    pods = Absent()
+    with pytest.raises(KubewrightError, match="Gave up waiting for the API to show the static pods"):
+        pods.settle(kubeadm)
 
 
 def test_a_failure_before_anything_was_moved(kubeadm: FakeKubeadm) -> None:

@@ -327,6 +327,36 @@ def test_an_unhealthy_cluster_is_refused() -> None:
     assert "kube-apiserver is not ready cp1" in told(make(found))
 
 
+def test_a_host_that_a_run_was_cut_off_on_excuses_no_alarm() -> None:
+    found = cluster()
+    found["nodes"][2]["cordoned_by_us"] = True
+    found["etcd"]["members"][2].update(alarms=["CORRUPT"], healthy=False)
+    assert "alarm CORRUPT cp3" in told(make(found))
+
+
+def test_nobody_begins_before_who_tells_the_cluster() -> None:
+    found = cluster()
+    done("cp3", found)
+    # Its etcd is held back by somebody, and another host was cut off on too.
+    found["control_plane"][-1]["version"] = "3.6.16-0"
+    found["nodes"][1]["cordoned_by_us"] = True
+    result = make(found, written("cp3"))
+    assert result.apply == "cp3" and result.control_plane_turns == ["cp3", "cp2", "cp1"]
+
+
+def test_an_etcd_without_its_manifest_hides_no_rule_for_the_others() -> None:
+    found = cluster()
+    found["control_plane"] = [
+        pod for pod in found["control_plane"] if (pod["node"], pod["component"]) != ("cp3", "etcd")
+    ]
+    there = hosts()
+    backup = "/etc/kubernetes/tmp/kubeadm-backup-manifests-1/etcd.yaml"
+    there[2] = replace(there[2], facts=facts("cp3", lost={"etcd": backup}))
+    result = make(found, there)
+    assert result.etcd.to == "3.7.0-0" and result.etcd_turns == ["cp2", "cp1"]
+    assert result.control_plane_turns[0] == "cp3"
+
+
 def test_a_silent_cluster_is_refused() -> None:
     assert "no answer" in told(make(cluster(answers=False, error="no answer")))
 
@@ -340,6 +370,15 @@ def test_a_worker_that_is_not_ready_stays_behind_only_when_that_is_accepted() ->
     assert "A node is not ready w2" in told(make(found))
     accepted = make(found, accept_not_ready_workers=True)
     assert not accepted.problems and accepted.worker_turns == ["w1"] and accepted.left_out == ["w2"]
+    # Most often because its kubelet does not run, or its host is gone: that is no more than the same said again.
+    stopped = facts("w2")
+    stopped["services"]["kubelet"]["active"] = False
+    for host in (
+        Host("w2", "w2", False, stopped),
+        Host("w2", "w2", False, problems=["It is not reached"]),
+    ):
+        result = make(found, [*hosts()[:4], host], accept_not_ready_workers=True)
+        assert not result.problems and result.worker_turns == ["w1"]
     found["nodes"][2]["ready"] = False
     assert "A node is not ready cp3" in told(make(found, accept_not_ready_workers=True))
 

@@ -180,6 +180,17 @@ def test_a_log_begins_anew_and_the_member_then_runs_as_before(host: Host) -> Non
     assert "--snapshot-count=1\n" in first and second == before == host.manifest.read_text()
 
 
+def test_a_run_that_was_cut_off_between_is_finished(host: Host) -> None:
+    """The manifest is the one to be tried already: the same again would make no new pod to wait for."""
+    before = host.manifest.read_text()
+    host.manifest.write_text(stacked.with_argument(before, "etcd", stacked.EVERY_ENTRY))
+    host.data.joinpath("member/snap").mkdir(parents=True)
+    (host.data / f"member/snap/{1:016x}-{501:016x}.snap").write_text("")
+    assert host.run(Wishes(begin_log_anew=True)) == ["log"]
+    [text] = host.pods.texts
+    assert "snapshot-count" not in text and "etcd:3.6.8-0" in text
+
+
 def test_a_snapshot_that_does_not_come_leaves_nothing_behind(host: Host) -> None:
     before = host.manifest.read_text()
     host.pods.saves = False
@@ -218,6 +229,8 @@ def test_the_other_members_are_lent_once(tmp_path: Path, host: Host) -> None:
     assert "--secure-port=6443" in manifest.read_text()
     assert lent.lend(others) is False and lent.lend([]) is False
     assert lent.take_back(others) is True and manifest.read_text() == API_SERVER
+    with pytest.raises(KubewrightError, match="runs no API server as a static pod"):
+        stacked.LentEtcd(runner, host.pods, manifest=tmp_path / "none").lend(others)  # type: ignore[arg-type]
     # Never the last one.
     assert lent.take_back([*others, "https://127.0.0.1:2379"]) is False
     assert len(host.pods.texts) == 2

@@ -197,6 +197,12 @@ def test_only_the_tag_of_etcd_is_taken_out() -> None:
     )
 
 
+def test_the_image_of_etcd_is_the_one_that_comes() -> None:
+    images = ["registry.example.com:5000/k8s/etcd:3.7.0-0", "registry.example.com:5000/k8s/pause:3.10.2"]
+    assert target.with_etcd(images, "3.7.3-0") == ["registry.example.com:5000/k8s/etcd:3.7.3-0", images[1]]
+    assert target.with_etcd(images, "") == images
+
+
 def test_an_upgrade_configuration() -> None:
     document = json.loads(
         target.upgrade_configuration(

@@ -141,6 +141,20 @@ def test_several_are_put_back_without_waiting_for_one_that_is_down(
     assert [one["name"] for one in back["servers"] if one["changed"]] == ["cp1"]
 
 
+def test_check_mode_tells_which_one_would_stay(
+    capsys: pytest.CaptureFixture[str], haproxy: FakeHAProxy
+) -> None:
+    assert run(capsys, haproxy, "cp1 cp2", "drained", check=True)["alone"] == ["cp2"]
+
+
+def test_one_that_is_out_already_does_not_stay(
+    capsys: pytest.CaptureFixture[str], haproxy: FakeHAProxy
+) -> None:
+    haproxy.states = {"cp1": [2, 8], "cp2": [0, 0], "cp3": [0, 0]}
+    out = run(capsys, haproxy, "cp1", "drained")
+    assert (out["changed"], out["alone"]) == (False, [])
+
+
 def test_not_even_all_of_several_are_taken_out(
     capsys: pytest.CaptureFixture[str], haproxy: FakeHAProxy
 ) -> None:

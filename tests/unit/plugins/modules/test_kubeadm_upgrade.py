@@ -30,6 +30,7 @@ class FakeHost:
         self.restarted: list[str] = []
         self.told = NEW
         self.kubelet = OLD
+        self.mirror = "run"
         self.rc = 0
         monkeypatch.setattr(kubeadm_upgrade, "ROOT", root)
         monkeypatch.setattr(kubeadm_upgrade, "STATE", root / "state")
@@ -59,6 +60,8 @@ class FakeHost:
                     "ClusterConfiguration": f"kind: ClusterConfiguration\nkubernetesVersion: v{self.told}\n"
                 }
             }
+        if "/pods/" in path:
+            return {"metadata": {"annotations": {"kubernetes.io/config.hash": self.mirror}}}
         return {"status": {"nodeInfo": {"kubeletVersion": f"v{self.kubelet}"}}}
 
     def run_command(self, argv: list[str], **_options: Any) -> tuple[int, str, str]:
@@ -67,6 +70,13 @@ class FakeHost:
             return 0, f"v{NEW}\n", ""
         if words[0] == "kubelet":
             return 0, f"Kubernetes v{NEW}\n", ""
+        if words[0] == "crictl":
+            label = {"io.kubernetes.pod.uid": "run"}
+            return (
+                0,
+                json.dumps({"containers": [{"id": "c", "labels": label, "state": "CONTAINER_RUNNING"}]}),
+                "",
+            )
         if words[1] == "config":
             return 0, "registry.k8s.io/etcd:3.7.0-0\n", ""
         self.calls.append(words)
@@ -103,6 +113,22 @@ def test_a_control_plane_is_foretold_upgraded_and_left_alone(
     assert {one["action"] for one in done["components"]} == {"upgraded"}
     again = run(capsys, "control_plane")
     assert (again["changed"], again["command"]) == (False, "") and len(host.calls) == 1
+
+
+def test_kubeadm_does_not_begin_while_the_api_shows_older_pods(
+    capsys: pytest.CaptureFixture[str], host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubeadm_upgrade, "SECONDS", 0)
+    host.mirror = "before"
+    failed = run(capsys, "control_plane", lend_etcd=["https://10.0.0.12:2379"])
+    assert "the API to show the static pods" in failed["msg"] and not host.calls
+
+
+def test_an_etcd_that_is_newer_than_kubeadms_stays_in_the_diff(
+    capsys: pytest.CaptureFixture[str], host: FakeHost
+) -> None:
+    host.manifests(OLD, "3.7.3-0")
+    assert "etcd 3.7.3-0\n" in run(capsys, "control_plane", check=True)["diff"]["after"]
 
 
 def test_a_failure_tells_what_became_of_each_component(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade_plan import Target
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.modules import kubeadm_upgrade_info as module
 
 
@@ -30,6 +31,10 @@ class FakeCluster:
         monkeypatch.setattr(module, "ask", self.ask)
         monkeypatch.setattr(module, "observe_host", lambda *_a, **_k: {"hostname": "cp1"})
         monkeypatch.setattr(module, "observe_host_upgrade", lambda: {"manifests": {}})
+        self.at_work: list[list[int]] = []
+        monkeypatch.setattr(module.half_done, "running", lambda: self.at_work.pop() if self.at_work else [])
+        monkeypatch.setattr(module, "STATE", Path("/nonexistent"))
+        monkeypatch.setattr(module, "Deadline", lambda seconds: Deadline(seconds, sleep=lambda _s: None))
 
     def ask(
         self, _run: Any, question: Any, text: str, private: Path, *, rehearse: bool
@@ -85,6 +90,15 @@ def run(capsys: pytest.CaptureFixture[str], options: dict[str, Any]) -> dict[str
 def test_a_host(capsys: pytest.CaptureFixture[str], cluster: FakeCluster) -> None:
     found = run(capsys, {"gather": "host"})
     assert found["changed"] is False and found["host"] == {"hostname": "cp1", "upgrade": {"manifests": {}}}
+
+
+def test_a_host_is_looked_at_when_what_a_killed_run_has_started_is_done(
+    capsys: pytest.CaptureFixture[str], cluster: FakeCluster
+) -> None:
+    cluster.at_work = [[], [4711], [4711]]
+    assert "host" in run(capsys, {"gather": "host"}) and cluster.at_work == []
+    cluster.at_work = [[4711]] * 5
+    assert "kubeadm that an earlier run started" in run(capsys, {"gather": "host", "timeout": 0})["msg"]
 
 
 def test_a_plan_needs_a_version(capsys: pytest.CaptureFixture[str], cluster: FakeCluster) -> None:
