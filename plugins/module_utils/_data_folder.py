@@ -33,11 +33,9 @@ MARKER = "kubewright-restore.json"
 WORK = ".restoring"
 ASIDE = "before-restore-"
 REPLACED = "before-replacement-"
-# What a data folder may hold without being somebody else's: a new file system brings lost+found.
-_KNOWN = re.compile(
-    rf"({MEMBER}|lost\+found|{re.escape(WORK)}|\.kubewright-new-cluster"
-    rf"|(?:{ASIDE}|{REPLACED}|removed-)\d{{8}}T\d{{6}}Z)$"
-)
+# What an etcd has no use for and nobody else needs either; a new file system brings lost+found.
+_HARMLESS = rf"lost\+found|{re.escape(WORK)}|(?:{ASIDE}|{REPLACED}|removed-)\d{{8}}T\d{{6}}Z"
+_KNOWN = re.compile(rf"({MEMBER}|\.kubewright-new-cluster|{_HARMLESS})$")
 # What etcd never needs again: a segment that it laid down, and what it was receiving or writing.
 _PASSING = re.compile(r"(tmp[.\d]*|\.snap\.db|\.broken)$")
 
@@ -100,6 +98,12 @@ def _names(data_dir: str) -> list[str]:
         raise KubewrightError(
             "The data folder cannot be read", where=data_dir, why=error.strerror or ""
         ) from error
+
+
+def holds_only_asides(data_dir: str) -> bool:
+    """Tell whether a new member can have the folder although it is not empty."""
+    names = _names(data_dir)
+    return bool(names) and all(re.fullmatch(_HARMLESS, name) for name in names)
 
 
 def files(folder: str) -> Iterator[tuple[str, int, int]]:

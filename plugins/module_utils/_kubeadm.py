@@ -96,10 +96,14 @@ class Kubeadm:
         return stdout
 
     def reset(self, timeout: float, root: Path = Path("/")) -> None:
-        """Take the remains of an interrupted init or join away, on this host only."""
+        """Take the remains of an interrupted init or join away, on this host only, but for the data of etcd.
+
+        Its phase for the member would empty the whole data folder, with what a restore has moved aside in it.
+        """
         for path in _KUBECONFIGS:
             (root / path.lstrip("/")).unlink(missing_ok=True)
         argv = [self._binary, "reset", "--force", "--cleanup-tmp-dir", f"--cri-socket={CRI_SOCKET}"]
+        argv.append("--skip-phases=remove-etcd-member")
         self._runner.run(argv, timeout=timeout)
 
     def create_token(self, ttl: str) -> tuple[str, str]:

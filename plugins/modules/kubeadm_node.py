@@ -70,6 +70,8 @@ options:
   ignore_preflight_errors:
     description:
       - Names of kubeadm's preflight checks whose failures are let pass.
+      - That of etcd's data folder is let pass by itself where the folder holds nothing but what a restore, a replacement
+        or a removal has moved aside in it.
     type: list
     elements: str
     default: []
@@ -167,6 +169,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils import _half_done as half_done
+from ansible_collections.kubewright.cluster.plugins.module_utils._data_folder import holds_only_asides
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import make_folder
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, write_file
@@ -190,6 +193,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 ROOT = Path("/")
+ETCD_DATA = "/var/lib/etcd"
 RESET_SECONDS = 300
 
 
@@ -224,6 +228,11 @@ def apply(plan: NodePlan, params: dict[str, Any], runner: Runner) -> dict[str, A
         kept = _read(params["keep"])
         kubeadm.reset(RESET_SECONDS, ROOT)
         left = kubeadm_state(ROOT)[1]
+        # It is named there only when it is not that of an etcd of its own, which has nothing to do with this node.
+        data = etcd_data(ROOT)
+        if data and data in left:
+            shutil.rmtree(ROOT / data.lstrip("/"))
+            left.remove(data)
         if left:
             raise KubewrightError(
                 "kubeadm reset left something behind",
@@ -237,7 +246,11 @@ def apply(plan: NodePlan, params: dict[str, Any], runner: Runner) -> dict[str, A
     if plan.start_kubelet:
         runner.run(["systemctl", "start", "kubelet.service"], timeout=60)
     run = kubeadm.init if plan.action == "init" else kubeadm.join
-    output = run(params["config"], params["ignore_preflight_errors"], params["timeout"], plan.skip)
+    ignored = list(params["ignore_preflight_errors"])
+    # To kubeadm any folder that is not empty is one that is in use.
+    if holds_only_asides(str(ROOT / ETCD_DATA.lstrip("/"))):
+        ignored.append("DirAvailable-" + ETCD_DATA.replace("/", "-"))
+    output = run(params["config"], ignored, params["timeout"], plan.skip)
     close_kubelet_files(ROOT / "var/lib/kubelet")
     half_done.forget(ROOT)
     return {"stdout": output, "phases": phases(output)}

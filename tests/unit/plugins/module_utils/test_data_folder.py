@@ -26,6 +26,21 @@ def test_nothing_is_there(tmp_path: Path) -> None:
         assert not seen.has_data and not seen.in_use and seen.revision is None and seen.size == 0
 
 
+def test_a_new_member_can_have_a_folder_with_what_was_moved_aside(tmp_path: Path) -> None:
+    assert not folder.holds_only_asides(str(tmp_path / "missing"))
+    assert not folder.holds_only_asides(str(tmp_path))
+    for what in ("before-restore", "before-replacement", "removed"):
+        (tmp_path / f"{what}-20261121T120000Z").mkdir()
+        assert folder.holds_only_asides(str(tmp_path))
+    (tmp_path / ".restoring").mkdir()
+    (tmp_path / "lost+found").mkdir()
+    assert folder.holds_only_asides(str(tmp_path))
+    for name in ("member", ".kubewright-new-cluster", "before-restore-postgres", "xlost+found"):
+        (tmp_path / name).mkdir()
+        assert not folder.holds_only_asides(str(tmp_path)), name
+        (tmp_path / name).rmdir()
+
+
 def test_what_a_copy_takes(tmp_path: Path) -> None:
     lay(
         tmp_path,

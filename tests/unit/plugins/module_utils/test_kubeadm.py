@@ -148,6 +148,7 @@ def test_a_reset_cannot_ask_the_cluster(tmp_path: Path) -> None:
         "--force",
         "--cleanup-tmp-dir",
         "--cri-socket=unix:///run/containerd/containerd.sock",
+        "--skip-phases=remove-etcd-member",
     ]
 
 

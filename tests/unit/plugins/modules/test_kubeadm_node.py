@@ -153,6 +153,30 @@ def test_a_host_that_the_cluster_does_not_know_is_reset_and_joined(
     assert bool(half_done.read(host.root)) == check
 
 
+def test_a_reset_takes_the_members_data_and_nothing_that_was_moved_aside(
+    capsys: pytest.CaptureFixture[str], host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_done.note("seed", host.root)
+    data = host.root / "var/lib/etcd"
+    aside = data / "before-restore-20261121T120000Z"
+    for folder in (data / "member/wal", aside / "member"):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(kubeadm_node, "kubeadm_state", lambda root: ("incomplete", ["/var/lib/etcd/member"]))
+    result = run(capsys, {**WORKER, "role": "control_plane", "cluster": NOBODY})
+    assert result["reset"] and "failed" not in result, result
+    assert not (data / "member").exists() and (aside / "member").exists()
+    assert "--ignore-preflight-errors=DirAvailable--var-lib-etcd" in host.calls[-1][0]
+
+
+def test_a_folder_of_somebody_else_is_refused_by_kubeadm_itself(
+    capsys: pytest.CaptureFixture[str], host: FakeHost
+) -> None:
+    (host.root / "var/lib/etcd/before-restore-20261121T120000Z").mkdir(parents=True)
+    (host.root / "var/lib/etcd/postgres").mkdir()
+    run(capsys, {"role": "control_plane", "config": CONFIG})
+    assert not any("DirAvailable" in word for word in host.calls[0][0])
+
+
 def test_a_reset_that_leaves_something_is_an_error(
     capsys: pytest.CaptureFixture[str], host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
