@@ -31,7 +31,6 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_etcd i
 )
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-ADDONS = ("kube-proxy", "coredns")
 PACKAGES = ("kubeadm", "kubelet", "kubectl")
 
 # Version skew policy: how many minors a kubelet and a kube-proxy may be behind.
