@@ -14,9 +14,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Callable
 
@@ -45,16 +44,17 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._backup_turn im
     is_done,
     wait_for_turn,
 )
-from ansible_collections.kubewright.cluster.plugins.module_utils._durable import is_full, make_folder, sync
+from ansible_collections.kubewright.cluster.plugins.module_utils._durable import make_folder, sync
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import Etcd, EtcdCtl, Member
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_snapshot import (
     SPARE,
     Saver,
     Wanted,
-    alone,
     check_room,
     choose,
+    holding,
+    lent,
     serving,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
@@ -277,30 +277,6 @@ class Program:
         )
         return client, client.observe()
 
-    @contextlib.contextmanager
-    def _folder(self) -> Iterator[str]:
-        """Hold the folder alone, empty of what a killed run left there; yield the place to work in."""
-        folder = self._settings.folder
-        work = os.path.join(folder, WORK)
-        try:
-            if not os.path.isdir(folder):
-                make_folder(os.path.dirname(folder))
-                os.mkdir(folder, 0o700)
-            with alone(folder):
-                shutil.rmtree(work, ignore_errors=True)
-                os.mkdir(work, 0o700)
-                try:
-                    yield work
-                finally:
-                    shutil.rmtree(work, ignore_errors=True)
-        except OSError as error:
-            raise KubewrightError(
-                "The backup cannot be saved",
-                where=str(error.filename or folder),
-                why=error.strerror or str(error),
-                remedy="Free some space there; nothing of this backup was left" if is_full(error) else "",
-            ) from error
-
     def _wait_for_a_name(self) -> None:
         """Let the second end in which another run has saved: the names of backups have no fractions."""
         settings = self._settings
@@ -315,7 +291,7 @@ class Program:
     ) -> Backup:
         """Return the new backup, verified, under its name."""
         settings = self._settings
-        with self._folder() as work:
+        with holding(settings.folder, "backup"), lent(os.path.join(settings.folder, WORK)) as work:
             sealing.check(settings.encryption, settings.recipient, _home(work))
             check_room(settings.folder, _needed(member))
             known = digests(files)

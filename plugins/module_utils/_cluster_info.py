@@ -16,7 +16,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any, Callable, Protocol
 
-from ansible_collections.kubewright.cluster.plugins.module_utils._drain import is_our_cordon
+from ansible_collections.kubewright.cluster.plugins.module_utils._cordon import is_our_cordon
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import Etcd, EtcdCtl, quorum
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import EtcdAccess

@@ -18,8 +18,6 @@ from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError
 
-CORDONED = "kubewright.cluster/cordoned"
-MANAGER = "kubewright"
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 _MIRROR = "kubernetes.io/config.mirror"
 
@@ -258,38 +256,6 @@ def is_ready(node: Mapping[str, Any]) -> bool:
 
 def is_control_plane(node: Mapping[str, Any]) -> bool:
     return CONTROL_PLANE in (node["metadata"].get("labels") or {})
-
-
-def is_cordoned(node: Mapping[str, Any]) -> bool:
-    return bool((node.get("spec") or {}).get("unschedulable"))
-
-
-def is_our_cordon(node: Mapping[str, Any]) -> bool:
-    """Tell whether this collection cordoned a node.
-
-    The annotation alone would not do: somebody may have uncordoned the node and cordoned it again since, which
-    leaves the annotation there. The API server keeps who wrote the field last.
-    """
-    about = node["metadata"]
-    if not is_cordoned(node) or CORDONED not in (about.get("annotations") or {}):
-        return False
-    writers = [
-        one.get("manager")
-        for one in about.get("managedFields") or []
-        if "f:unschedulable" in ((one.get("fieldsV1") or {}).get("f:spec") or {})
-    ]
-    return not writers or MANAGER in writers
-
-
-def cordon_patch(node: Mapping[str, Any], cordon: bool, stamp: str = "") -> dict[str, Any]:
-    """Return the patch that cordons or uncordons a node, for the version of it that was seen."""
-    return {
-        "metadata": {
-            "resourceVersion": node["metadata"].get("resourceVersion"),
-            "annotations": {CORDONED: stamp if cordon else None},
-        },
-        "spec": {"unschedulable": True if cordon else None},
-    }
 
 
 def _seconds(stamp: str | None) -> float | None:

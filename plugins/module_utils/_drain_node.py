@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Callable, TypeVar
 
-from ansible_collections.kubewright.cluster.plugins.module_utils import _drain
+from ansible_collections.kubewright.cluster.plugins.module_utils import _cordon, _drain
 from ansible_collections.kubewright.cluster.plugins.module_utils._drain import (
     EVICT,
     REFUSE,
@@ -144,7 +144,7 @@ class Drainer:
                 self.outcome.exists = False
                 return self.outcome
             out = self.outcome
-            out.was_unschedulable = _drain.is_cordoned(node)
+            out.was_unschedulable = _cordon.is_cordoned(node)
             out.schedulable, out.ready = not out.was_unschedulable, _drain.is_ready(node)
             {"cordoned": self._cordon, "uncordoned": self._uncordon, "drained": self._drain}[
                 self._wanted.state
@@ -180,18 +180,18 @@ class Drainer:
     def _set(self, cordon: bool) -> bool:
         """Cordon or uncordon the node as it is now; False where there is nothing to do any more."""
         node = self._node()
-        if node is None or _drain.is_cordoned(node) == cordon:
+        if node is None or _cordon.is_cordoned(node) == cordon:
             return False
-        if not cordon and not (self._wanted.accept_foreign_cordon or _drain.is_our_cordon(node)):
+        if not cordon and not (self._wanted.accept_foreign_cordon or _cordon.is_our_cordon(node)):
             return False
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._wall()))
         try:
             self._api.request(
                 "PATCH",
                 self._path,
-                body=_drain.cordon_patch(node, cordon, stamp),
+                body=_cordon.cordon_patch(node, cordon, stamp),
                 query={
-                    "fieldManager": _drain.MANAGER,
+                    "fieldManager": _cordon.MANAGER,
                     "dryRun": "All" if self._check_mode else None,
                 },
                 content_type=_MERGE_PATCH,
@@ -204,7 +204,7 @@ class Drainer:
         return True
 
     def _cordon(self, node: dict[str, Any]) -> None:
-        if _drain.is_control_plane(node) and not _drain.is_cordoned(node):
+        if _drain.is_control_plane(node) and not _cordon.is_cordoned(node):
             self._warn_of_last_control_plane()
         self.outcome.cordoned = self._ask(lambda: self._set(True))
         self.outcome.schedulable = False
@@ -216,7 +216,7 @@ class Drainer:
             for one in nodes
             if one["metadata"]["name"] != self._wanted.name
             and _drain.is_ready(one)
-            and not _drain.is_cordoned(one)
+            and not _cordon.is_cordoned(one)
         ]
         if not others:
             self.outcome.warnings.append(
@@ -225,7 +225,7 @@ class Drainer:
             )
 
     def _uncordon(self, node: dict[str, Any]) -> None:
-        if not _drain.is_cordoned(node):
+        if not _cordon.is_cordoned(node):
             return
         self.outcome.uncordoned = self._ask(lambda: self._set(False))
         if self.outcome.uncordoned:

@@ -45,13 +45,11 @@ def plan(looks: Mapping[str, Look], wanted: Mapping[str, Mapping[str, str]], rem
     silent = [host for host in wanted if host not in looks]
     found: dict[str, Any] = {
         "state": "living",
-        "source": living[0] if living else "",
         "members": looks[living[0]]["etcd"]["members"] if living else [],
         "problems": [],
         "notices": [],
         "actions": {},
         "initial_cluster": "",
-        "version": "",
         "replaces": {},
     }
     _authority(found, looks, silent)
@@ -61,9 +59,7 @@ def plan(looks: Mapping[str, Look], wanted: Mapping[str, Mapping[str, str]], rem
         _not_living(found, looks, wanted, silent, remains)
     found["problems"] += _open_restore(looks, living=bool(living))
     found["versions"] = {
-        host: _version_of(host, looks[host], found, wanted[host]["version"])
-        for host in wanted
-        if host in looks
+        host: _version_of(looks[host], found, wanted[host]["version"]) for host in wanted if host in looks
     }
     for host, look in looks.items():
         if not look["openssl"]:
@@ -280,7 +276,7 @@ def _new(
             )
 
 
-def _version_of(host: str, look: Look, found: Mapping[str, Any], wanted: str) -> str:
+def _version_of(look: Look, found: Mapping[str, Any], wanted: str) -> str:
     """Return the version that a host runs or joins with: site.yml never changes one that runs."""
     if look["data"] and look["version"]:
         return str(look["version"])
@@ -336,10 +332,8 @@ def upgrade(
     return {
         "problems": problems,
         "order": order,
-        "source": found["source"],
         "from": {one["name"] or one["id"]: one["version"] for one in members},
         "to": target,
-        "idle": not order and not problems,
     }
 
 

@@ -139,7 +139,7 @@ def _taken(path: str) -> int:
 
 
 @contextlib.contextmanager
-def alone(folder: str) -> Iterator[None]:
+def _alone(folder: str) -> Iterator[None]:
     """One save at a time in a folder."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -155,35 +155,49 @@ def alone(folder: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def making(folder: str, name: str, needed: int) -> Iterator[str]:
-    """Lend a hidden folder to make the snapshot *name* in; what killed runs left is removed before."""
+def holding(folder: str, what: str) -> Iterator[None]:
+    """Have a folder alone, made where it is missing, to save a snapshot or a backup in."""
     try:
         if not os.path.isdir(folder):
             make_folder(os.path.dirname(folder))
             os.mkdir(folder, 0o700)
-        with alone(folder):
-            for leftover in leftovers(folder):
-                shutil.rmtree(leftover)
-            check_room(folder, needed)
-            if os.path.lexists(os.path.join(folder, name)):
-                raise KubewrightError(
-                    "There is a snapshot of this very second",
-                    where=os.path.join(folder, name),
-                    remedy="Run again",
-                )
-            work = os.path.join(folder, f"{SAVING}{name}")
-            os.mkdir(work, 0o700)
-            try:
-                yield work
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
+        with _alone(folder):
+            yield
     except OSError as error:
         raise KubewrightError(
-            "The snapshot cannot be saved",
+            f"The {what} cannot be saved",
             where=str(error.filename or folder),
             why=error.strerror or str(error),
-            remedy="Free some space there" if is_full(error) else "",
+            remedy=f"Free some space there; nothing of this {what} was left" if is_full(error) else "",
         ) from error
+
+
+@contextlib.contextmanager
+def lent(work: str) -> Iterator[str]:
+    """Lend a folder to work in that only root may enter, without what a killed run left there."""
+    shutil.rmtree(work, ignore_errors=True)
+    os.mkdir(work, 0o700)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def making(folder: str, name: str, needed: int) -> Iterator[str]:
+    """Lend a hidden folder to make the snapshot *name* in; what killed runs left is removed before."""
+    with holding(folder, "snapshot"):
+        for leftover in leftovers(folder):
+            shutil.rmtree(leftover)
+        check_room(folder, needed)
+        if os.path.lexists(os.path.join(folder, name)):
+            raise KubewrightError(
+                "There is a snapshot of this very second",
+                where=os.path.join(folder, name),
+                remedy="Run again",
+            )
+        with lent(os.path.join(folder, f"{SAVING}{name}")) as work:
+            yield work
 
 
 def publish(snapshot: Snapshot, path: str) -> None:

@@ -43,6 +43,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._target_kubeadm
 from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_etcd import behind
 from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_observe import (
     CONFIG_MAP,
+    TEMPORARY,
     left_behind,
     lost_manifests,
     manifests,
@@ -66,7 +67,6 @@ _MERGE_PATCH = "application/merge-patch+json"
 _NOT_FOUND = 404
 _CONFIG = "--config=/dev/stdin"
 _TELL_SECONDS = 120.0
-_TEMPORARY = "/etc/kubernetes/tmp"
 
 
 @dataclass(frozen=True)
@@ -213,11 +213,10 @@ def compare(
 class Upgrader:
     """Carries a run out on this host. *root* is another folder than / in tests only."""
 
-    def __init__(self, runner: Runner, api: Any, root: Path = Path("/"), kubeadm: str = "kubeadm") -> None:
+    def __init__(self, runner: Runner, api: Any, root: Path = Path("/")) -> None:
         self._runner = runner
         self._api = api
         self._root = root
-        self._kubeadm = kubeadm
 
     def prepare(self, run: Run) -> None:
         """Put back what is missing, and take out of the ConfigMap what would hold etcd back."""
@@ -271,7 +270,7 @@ class Upgrader:
 
     def kubeadm(self, wanted: Wanted, run: Run, before: Mapping[str, str]) -> dict[str, Any]:
         """Run kubeadm; return what became of it, or raise with that."""
-        argv = [self._kubeadm, "upgrade", run.command, *run.words, _CONFIG]
+        argv = ["kubeadm", "upgrade", run.command, *run.words, _CONFIG]
         argv += ["--yes"] if run.command == "apply" else []
         document = upgrade_configuration(
             run.command,
@@ -310,7 +309,7 @@ class Upgrader:
 
     def _tell(self, wanted: Wanted, facts: Mapping[str, Any]) -> str:
         """Write the version into the ConfigMap, from which all others take it; return what kubeadm printed."""
-        argv = [self._kubeadm, "upgrade", "apply", "phase", *_TELLING.split("/"), _CONFIG]
+        argv = ["kubeadm", "upgrade", "apply", "phase", *_TELLING.split("/"), _CONFIG]
         document = upgrade_configuration("apply", wanted.version)
         done = self._runner.run(argv, check=False, stdin=document, timeout=_TELL_SECONDS, secret=True)
         stdout, stderr = redact(done.stdout), redact(done.stderr)
@@ -335,7 +334,7 @@ class Upgrader:
             "certificates_renewed": [
                 name for name in dict.fromkeys(_RENEWED.findall(stdout)) if name not in foreign
             ],
-            "backup_paths": [f"{_TEMPORARY}/{path.name}" for path, _kind in left_behind(self._root)],
+            "backup_paths": [f"{TEMPORARY}/{path.name}" for path, _kind in left_behind(self._root)],
         }
 
     def prune(self, keep: int) -> list[str]:
@@ -347,7 +346,7 @@ class Upgrader:
         for path in gone:
             with log_step("write", str(path)):
                 shutil.rmtree(path)
-        return [f"{_TEMPORARY}/{path.name}" for path in gone]
+        return [f"{TEMPORARY}/{path.name}" for path in gone]
 
 
 def _remedy(components: Sequence[Component], lost: Mapping[str, str], version: str) -> str:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._cluster_judge import Expected, judge
+from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_cluster_plan import numbers
 from ansible_collections.kubewright.cluster.plugins.module_utils._skew import release
 from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_etcd import (
     EtcdPlan,
@@ -31,7 +32,6 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_etcd i
 )
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-ADDONS = ("kube-proxy", "coredns")
 PACKAGES = ("kubeadm", "kubelet", "kubectl")
 
 # Version skew policy: how many minors a kubelet and a kube-proxy may be behind.
@@ -424,7 +424,7 @@ class _Planner:
             if host.facts:
                 self._host_is_whole(node, host)
                 if self._nodes[node]["control_plane"] and not self._current(node):
-                    self._has_room(node, host)
+                    self._has_room(host)
 
     def _host_is_whole(self, node: str, host: Host) -> None:
         facts = dict(host.facts or {})
@@ -465,7 +465,7 @@ class _Planner:
             and not path.endswith(("ca.crt", "kubelet.conf"))
         )
 
-    def _has_room(self, node: str, host: Host) -> None:
+    def _has_room(self, host: Host) -> None:
         upgrade = (host.facts or {})["upgrade"]
         copied = upgrade["etcd_mib"] if self._stacked else 0
         for folder, needed, why in (
@@ -511,7 +511,7 @@ class _Planner:
                 rows.append(_row(name, node, self._version(node, name), version))
             tag = self._version(node, "etcd")
             if self._stacked and tag and self._made.etcd.to:
-                rows.append(_row("etcd", node, tag, max(tag, self._made.etcd.to, key=_sort)))
+                rows.append(_row("etcd", node, tag, max(tag, self._made.etcd.to, key=numbers)))
         rows += [
             _row("kubelet", node, self._nodes[node]["kubelet_version"], version)
             for node in self._order(self._nodes)
@@ -676,10 +676,6 @@ def batches(names: Sequence[str], rules: Rules) -> list[Sequence[str]]:
 
 def _row(component: str, node: str, before: str, after: str) -> dict[str, str]:
     return {"component": component, "node": node, "from": before, "to": after}
-
-
-def _sort(tag: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in tag.split("-", maxsplit=1)[0].split("."))
 
 
 def _pairs(values: Mapping[str, str]) -> str:

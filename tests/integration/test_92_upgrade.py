@@ -38,11 +38,6 @@ def upgrade(*options: str, version: str = NEW, check: bool = True, where: Path |
     return done
 
 
-def said(recap: Recap) -> str:
-    """Return what was printed, in one line."""
-    return re.sub(r"\s+", " ", recap.output)
-
-
 def versions() -> dict[str, str]:
     """Return the version of each kubelet."""
     items = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
@@ -102,20 +97,20 @@ def test_what_no_upgrade_leads_to_is_refused(version: str, why: str) -> None:
     before = fingerprints()
     refused = upgrade(version=version, check=False)
     assert refused.total("failed") and refused.total("changed") == 0, refused.output[-3000:]
-    assert why in said(refused) and fingerprints() == before
+    assert why in refused.said and fingerprints() == before
 
 
 def test_etcd_that_is_too_old_without_a_step_is_refused() -> None:
     """kubeadm 1.36.3 runs 3.6.8, and etcd's guide asks for 3.6.11 before 3.7."""
     refused = upgrade("-e", '{"kube_upgrade_etcd_steps": {}}', check=False)
-    assert "etcd's guide asks for 3.6.11 at least" in said(refused) and refused.total("changed") == 0
+    assert "etcd's guide asks for 3.6.11 at least" in refused.said and refused.total("changed") == 0
 
 
 def test_check_mode_prints_the_plan_and_writes_nothing() -> None:
     """Neither on a host nor through the API, where dry runs of evictions are all that is seen."""
     before, begun = fingerprints(), time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     planned = upgrade("--check")
-    text = said(planned)
+    text = planned.said
     assert f"Kubernetes {OLD} -> {NEW}" in text and planned.total("changed") > 0
     for part in (
         "kubeadm upgrade apply",
@@ -131,7 +126,7 @@ def test_check_mode_prints_the_plan_and_writes_nothing() -> None:
 def test_workers_come_after_the_control_planes() -> None:
     """A limit to workers is refused as long as these are not done."""
     refused = upgrade("--limit", group("workers")[0], check=False)
-    assert "Run without --limit first" in said(refused) and refused.total("changed") == 0
+    assert "Run without --limit first" in refused.said and refused.total("changed") == 0
 
 
 @pytest.fixture
@@ -209,7 +204,7 @@ def test_a_cluster_is_upgraded_under_a_probe(notes: Notes, described: Path) -> N
 def test_a_second_run_changes_nothing(notes: Notes) -> None:
     """And takes seconds."""
     again = upgrade()
-    assert again.total("changed") == 0 and "Nothing to do" in said(again)
+    assert again.total("changed") == 0 and "Nothing to do" in again.said
     assert upgrade("--check").total("changed") == 0
     notes.add(f"upgrade.yml again: {again.seconds:.0f} s")
     assert again.seconds < 15 * len(members())
@@ -306,7 +301,7 @@ def test_a_host_that_fails_stays_cordoned_until_a_run_brings_it_back(tmp_path: P
     options += ["-e", "kube_maintenance_reboot=never", "-e", f"lab_state={STATE}"]
     tasks = ["-e", f"kube_maintenance_tasks={tmp_path / 'work.yml'}"]
     failed = playbook("maintain_nodes", *options, *tasks, inventory=INVENTORY, check=False)
-    assert f"{first} failed. Bring the firmware: There is none." in said(failed), failed.output[-3000:]
+    assert f"{first} failed. Bring the firmware: There is none." in failed.said, failed.output[-3000:]
     assert cordoned() == [first] and failed.hosts[second]["failed"] == 0
     playbook("maintain_nodes", *options, inventory=INVENTORY)
     assert cordoned() == []
@@ -322,7 +317,7 @@ def test_a_budget_that_never_lets_a_pod_go_is_named_before_the_first_host() -> N
         kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
         options = ["-e", "kube_maintenance_reboot=always", "-e", f"lab_state={STATE}"]
         refused = playbook("maintain_nodes", *options, inventory=INVENTORY, check=False)
-        assert "never lets" in said(refused) and name in said(refused)
+        assert "never lets" in refused.said and name in refused.said
         assert refused.total("changed") == 0 and not cordoned()
     finally:
         kubectl("delete", "deployment,poddisruptionbudget", name)

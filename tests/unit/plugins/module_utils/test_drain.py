@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.kubewright.cluster.plugins.module_utils._drain import (
-    CORDONED,
     Budget,
     Pod,
     Rules,
     blocked,
     blocked_text,
-    is_our_cordon,
     judge,
     read_pod,
     read_refusal,
@@ -163,27 +161,3 @@ def refusal(status: int, causes: list[dict[str, str]] | None = None, **more: Any
 )
 def test_an_answer_to_an_eviction_is_read(error: ApiError, outcome: str) -> None:
     assert read_refusal(error).outcome == outcome
-
-
-def node(cordoned: bool, annotated: bool, managers: list[str]) -> dict[str, Any]:
-    fields = [{"manager": one, "fieldsV1": {"f:spec": {"f:unschedulable": {}}}} for one in managers]
-    fields.append({"manager": "kubelet", "fieldsV1": {"f:status": {}}})
-    return {
-        "metadata": {"annotations": {CORDONED: "x"} if annotated else {}, "managedFields": fields},
-        "spec": {"unschedulable": True} if cordoned else {},
-    }
-
-
-@pytest.mark.parametrize(
-    ("seen", "ours"),
-    [
-        (node(True, True, ["kubewright"]), True),
-        (node(True, True, []), True),
-        (node(True, False, ["kubewright"]), False),
-        (node(False, True, ["kubewright"]), False),
-        # kured 314 and 791: somebody uncordoned it, and cordoned it again.
-        (node(True, True, ["kubectl"]), False),
-    ],
-)
-def test_whose_cordon_it_is(seen: dict[str, Any], ours: bool) -> None:
-    assert is_our_cordon(seen) is ours

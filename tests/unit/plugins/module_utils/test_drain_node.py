@@ -10,7 +10,8 @@ import threading
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.kubewright.cluster.plugins.module_utils._drain import CORDONED, Rules
+from ansible_collections.kubewright.cluster.plugins.module_utils._cordon import CORDONED
+from ansible_collections.kubewright.cluster.plugins.module_utils._drain import Rules
 from ansible_collections.kubewright.cluster.plugins.module_utils._drain_node import Drainer, Outcome, Wanted
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import (
     ApiError,

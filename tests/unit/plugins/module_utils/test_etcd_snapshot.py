@@ -97,6 +97,14 @@ def test_what_a_killed_run_left_counts_as_free(tmp_path: Path) -> None:
     saving.check_room(str(tmp_path), 1 << 20, saving.leftovers(str(tmp_path)))
 
 
+def test_what_a_killed_run_left_is_not_lent(tmp_path: Path) -> None:
+    left = tmp_path / "work" / "half"
+    left.parent.mkdir()
+    left.write_text("")
+    with saving.lent(str(left.parent)) as work:
+        assert os.listdir(work) == []
+
+
 def test_one_at_a_time_and_nothing_is_left(tmp_path: Path) -> None:
     folder = str(tmp_path / "backups")
     with saving.making(folder, "etcd-x.db", 0) as work:
@@ -105,7 +113,8 @@ def test_one_at_a_time_and_nothing_is_left(tmp_path: Path) -> None:
             pass
         (Path(work) / "half").write_text("")
     assert os.listdir(folder) == []
-    with pytest.raises(KubewrightError, match="cannot be saved"), saving.making(folder, "etcd-x.db", 0):
+    said = r"The snapshot cannot be saved.*nothing of this snapshot was left"
+    with pytest.raises(KubewrightError, match=said), saving.making(folder, "etcd-x.db", 0):
         raise OSError(28, "No space left on device", folder)
     assert os.listdir(folder) == []
     (Path(folder) / "etcd-x.db").write_text("")
