@@ -16,6 +16,7 @@ import resource
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,8 @@ FREE_ADDRESSES = {str(address) for address in ipaddress.ip_network(SUBNET).hosts
 # Folders that must not lie on the container's overlay: an overlay on an overlay does not work, and
 # etcd syncs every write.
 VOLUMES = {"containerd": "/var/lib/containerd", "etcd": "/var/lib/etcd", "kubelet": "/var/lib/kubelet"}
+# Only cgroup v1 has it.
+FREEZER = Path("/sys/fs/cgroup/freezer")
 
 
 @dataclass(frozen=True)
@@ -264,10 +267,28 @@ def up(inventory: Path, node_image: Path, origin_image: Path, content: Path) -> 
     return hosts
 
 
+def kill(container: str) -> None:
+    """End a container at once, as if its power failed; return when it has ended.
+
+    runc freezes the processes of a pod for moments. With cgroup v1 the kernel ends none that is frozen, and whoever
+    would have thawed it is ended before.
+    """
+    identity = podman("inspect", "--format", "{{.Id}}", container).strip()
+    # It gives up after ten seconds when something is frozen.
+    podman("kill", container, check=False)
+    for state in FREEZER.glob(f"**/libpod-{identity}/**/freezer.state"):
+        with suppress(OSError):
+            state.write_text("THAWED")
+    # One that removes itself is gone.
+    podman("wait", container, check=False, timeout=60)
+
+
 def remove(names: list[str]) -> None:
     """Remove the containers of some hosts, with their disks."""
     for name in names:
         container = f"{PREFIX}{name}"
+        if container in running():
+            kill(container)
         podman("rm", "--force", "--ignore", "--time", "0", container)
         podman("volume", "rm", "--force", *(f"{container}-{volume}" for volume in VOLUMES), check=False)
 
@@ -278,6 +299,8 @@ def clean() -> None:
     if containers:
         # A paused container can not be removed by every podman.
         podman("unpause", *containers, check=False)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(kill, sorted(running())))
         podman("rm", "--force", "--ignore", "--time", "0", *containers)
     volumes = podman("volume", "ls", "--quiet", "--filter", f"label={LABEL}").split()
     if volumes:

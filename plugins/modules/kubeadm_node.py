@@ -70,8 +70,8 @@ options:
   ignore_preflight_errors:
     description:
       - Names of kubeadm's preflight checks whose failures are let pass.
-      - That of etcd's data folder is let pass by itself where the folder holds nothing but what a restore, a replacement
-        or a removal has moved aside in it.
+      - That of etcd's data folder is let pass by itself where the folder holds nothing but what a restore, a
+        replacement or a removal has moved aside in it.
     type: list
     elements: str
     default: []

@@ -21,6 +21,7 @@ from pathlib import Path
 import yaml
 from labtools import ROOT, Recap, kill_tree, recap, run
 
+from lab import nodes
 from lab.nodes import NUMBER, PREFIX, STATE
 
 SESSION = "sshd-session"
@@ -123,8 +124,7 @@ class Hosts:
 
     def power_failure(self, host: str) -> None:
         """Take the power away and give it back; return when the host has booted."""
-        run("podman", "kill", PREFIX + host, check=False)
-        run("podman", "wait", PREFIX + host)
+        nodes.kill(PREFIX + host)
         self._pids.pop(host, None)
         run("podman", "start", PREFIX + host)
         until = time.monotonic() + 60

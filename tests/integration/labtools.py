@@ -164,7 +164,7 @@ class Fault:
 
 def kill(host: str) -> None:
     """The power fails."""
-    run("podman", "kill", f"{PREFIX}{host}")
+    nodes.kill(f"{PREFIX}{host}")
 
 
 def start(host: str) -> None:

@@ -20,9 +20,9 @@ import pytest
 import yaml
 from crash import Hosts
 from hardlab import INVENTORY, addresses, admin, control_planes, group, kubectl, objects, shell
-from labtools import ROOT, Notes, Recap, kill_in_step, playbook, run, wait_until
+from labtools import ROOT, Notes, Recap, kill, kill_in_step, playbook, run, wait_until
 
-from lab import nodes
+from lab.nodes import STATE
 
 NAMESPACE = "kubewright-restore"
 KEYS = 2000
@@ -174,9 +174,7 @@ class Cluster:
         return found, written
 
     def check(self) -> int:
-        """See that it holds what it held, and that it works; return the highest number of the writer."""
-        found, written = self.read()
-        assert found == self.content
+        """See that it was restored: it works, and nobody takes it for what it was before."""
         listed = self.client.request("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps?limit=1")
         # However often it was restored, and to whatever: nobody finds a revision again that was there before.
         revision = listed["metadata"]["resourceVersion"]
@@ -184,6 +182,12 @@ class Cluster:
         # Whoever watched before is told so, and lists again.
         assert self.client.watch_ends(self.revision) in ("Expired", "Gone")
         self.revision = revision
+        return self.works()
+
+    def works(self) -> int:
+        """See that it holds what it held, and that it works; return the highest number of the writer."""
+        found, written = self.read()
+        assert found == self.content
         replicas = len(objects("pods", "-n", NAMESPACE)) % 3 + 2
         kubectl("-n", NAMESPACE, "scale", "deployment/web", f"--replicas={replicas}")
         kubectl("-n", NAMESPACE, "rollout", "status", "deployment/web", "--timeout=120s")
@@ -303,6 +307,31 @@ def test_a_cluster_that_works_is_not_restored() -> None:
     assert "There is no such file" in told.output and told.total("changed") == 0
 
 
+@pytest.mark.skipif(not ALL, reason="in the soak")
+def test_one_member_lost(cluster: Cluster, notes: Notes) -> None:
+    """A machine is gone with its disk, and a new one takes its place while everybody works on.
+
+    Nothing is restored: two members have a quorum, so no write is lost. Who watches from before goes on, or is told
+    that it has to list again.
+    """
+    gone = control_planes()[-1]
+    lab = ("-e", f"lab_state={STATE}")
+    with Writer(cluster.client) as writer:
+        wait_until(lambda: writer.confirmed > 100, 60, "the writer works")
+        kill(gone)
+        replace(gone)
+        removed = playbook("remove_node", "-e", f"remove_node={gone}", *lab, inventory=INVENTORY)
+        joined = playbook("site", *lab, inventory=INVENTORY)
+        meanwhile = writer.confirmed
+        wait_until(lambda: writer.confirmed > meanwhile + 20, 60, "the writer works")
+    assert cluster.works() >= writer.confirmed
+    assert cluster.client.watch_ends(cluster.revision) in ("ADDED", "Expired", "Gone")
+    notes.add(
+        f"one of three lost with its disk: removed {removed.seconds:.0f} s, replaced {joined.seconds:.0f} s; "
+        f"{KEYS} keys equal, {writer.confirmed} writes kept, none lost"
+    )
+
+
 def test_two_members_lost(cluster: Cluster, notes: Notes) -> None:
     """Two disks are gone. What the third has is used, up to the last write.
 
@@ -313,7 +342,7 @@ def test_two_members_lost(cluster: Cluster, notes: Notes) -> None:
     with Writer(cluster.client) as writer:
         wait_until(lambda: writer.confirmed > 100, 60, "the writer works")
         if ALL:
-            run("podman", "kill", f"{nodes.PREFIX}{gone}")
+            kill(gone)
         else:
             lose_data(gone)
         lose_data(wiped)

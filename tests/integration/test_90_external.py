@@ -17,7 +17,7 @@ import pytest
 import yaml
 from etcdwriter import PREFIX as WRITTEN
 from etcdwriter import EtcdWriter
-from labtools import ROOT, Notes, Recap, playbook, run, wait_until
+from labtools import ROOT, Notes, Recap, kill, playbook, run, start, wait_until
 
 from lab import nodes
 
@@ -230,7 +230,7 @@ def test_nobody_without_a_certificate_gets_in() -> None:
 @pytest.mark.parametrize("host", list(MEMBERS) if os.environ.get("KUBEWRIGHT_ALL_FAULTS") else ["etcd1"])
 def test_a_killed_host_stops_nobody(inventory: Inventory, host: str) -> None:
     """Every API server goes on, a run tells the truth, and the host comes back by itself."""
-    run("podman", "kill", f"{nodes.PREFIX}{host}")
+    kill(host)
     try:
         for control_plane in CONTROL_PLANES:
             wait_until(lambda name=control_plane: serves(name), 20, f"the API server of {control_plane}")
@@ -238,7 +238,7 @@ def test_a_killed_host_stops_nobody(inventory: Inventory, host: str) -> None:
             refused = inventory.run("upgrade_etcd", "-e", "etcd_cluster_version=3.6.16", check=False)
             assert refused.total("changed") == 0 and "is not a healthy voter" in refused.output
     finally:
-        run("podman", "start", f"{nodes.PREFIX}{host}")
+        start(host)
         other = next(name for name in MEMBERS if name != host)
         wait_until(
             lambda: "unhealthy" not in etcdctl("endpoint health --cluster", other, check=False),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from hardlab import CONFIG, INVENTORY, control_planes, group, keys, kubectl, shell
-from labtools import Notes, playbook, run, wait_until
+from labtools import Notes, kill, playbook, run, start, wait_until
 
 from lab import nodes
 
@@ -111,10 +111,10 @@ def test_back_to_a_backup_with_another_key(tmp_path: Path, notes: Notes) -> None
 def test_an_api_server_that_is_not_reached() -> None:
     """It would go on with what it remembers: nothing is touched."""
     host = control_planes()[-1]
-    run("podman", "kill", f"{nodes.PREFIX}{host}")
+    kill(host)
     try:
         refused = playbook("restore", "-e", "etcd_restore_rewind=true", inventory=INVENTORY, check=False)
         assert refused.total("changed") == 0 and refused.total("failed")
         assert "API server that goes on" in refused.said
     finally:
-        run("podman", "start", f"{nodes.PREFIX}{host}")
+        start(host)

@@ -305,11 +305,30 @@ def test_clean_removes_what_is_ours_and_nothing_else(state: Path, monkeypatch: p
     assert not state.exists()
 
 
+def test_what_is_frozen_is_ended_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """runc of a host that is killed may just have frozen a pod, and then nothing ever ends it."""
+    frozen = tmp_path / "libpod_parent/libpod-12ab/kubepods.slice/cri.scope/freezer.state"
+    other = tmp_path / "libpod_parent/libpod-34cd/kubepods.slice/cri.scope/freezer.state"
+    for path in (frozen, other):
+        path.parent.mkdir(parents=True)
+        path.write_text("FROZEN")
+    podman = FakePodman({"podman inspect": "12ab\n", "podman ps": "kubewright-cp2\n"})
+    monkeypatch.setattr(nodes, "run", podman)
+    monkeypatch.setattr(nodes, "FREEZER", tmp_path)
+    nodes.remove(["cp1", "cp2"])
+    assert (frozen.read_text(), other.read_text()) == ("THAWED", "FROZEN")
+    assert podman.starting("podman kill", "podman wait") == [
+        "podman kill kubewright-cp2",
+        "podman wait kubewright-cp2",
+    ]
+
+
 def test_removing_a_host_removes_its_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     podman = FakePodman()
     monkeypatch.setattr(nodes, "run", podman)
     nodes.remove(["cp2"])
     assert podman.calls == [
+        f"podman ps --filter label={nodes.LABEL} --format {{{{.Names}}}}",
         "podman rm --force --ignore --time 0 kubewright-cp2",
         "podman volume rm --force kubewright-cp2-containerd kubewright-cp2-etcd kubewright-cp2-kubelet",
     ]

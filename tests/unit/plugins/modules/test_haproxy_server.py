@@ -59,7 +59,9 @@ class FakeHAProxy:
         return "\n"
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving, and wait for it: a thread that still accepts could do so on the next owner of this number."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
         self._socket.close()
 
 
