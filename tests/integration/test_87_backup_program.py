@@ -397,7 +397,7 @@ def small_disk(path: Path, size: str) -> Iterator[Path]:
 
 
 def test_a_full_disk_leaves_nothing_and_the_next_host_saves(site: Site, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", "64k") as disk:
+    with small_disk(tmp_path / "disk", "16k") as disk:
         big = tmp_path / "big"
         big.write_bytes(os.urandom(1 << 20))
         told = site.run("cp1", "run", folder=str(disk))
