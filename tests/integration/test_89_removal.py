@@ -277,7 +277,7 @@ def test_a_worker_that_a_budget_holds_and_then_both(notes: Notes, held_back: Non
     assert "The node stays cordoned" in refused.said
     assert kubectl("get", "node", "worker1", "-o", "jsonpath={.spec.unschedulable}") == "true"
     kubectl("-n", NAMESPACE, "delete", "pdb", "held")
-    both = remove("worker1, worker2")
+    both = remove("worker1,worker2")
     assert nodes("cp1") == set(CONTROL_PLANES)
     for name in WORKERS:
         assert_clean(name)
