@@ -136,7 +136,8 @@ def test_what_may_not_go_stays() -> None:
     for names, why in (
         (everybody, "No control plane would be left"),
         (",".join(addresses()[name] for name in CONTROL_PLANES), "No control plane would be left"),
-        ("", "Say what to remove"),
+        # -e ends the names at the space.
+        ("worker1, worker2", "without spaces"),
     ):
         refused = remove(names, check=False)
         assert why in refused.said, refused.said[-3000:]
