@@ -1,4 +1,7 @@
-"""People and pipelines get access to namespaces, keep it, renew it and lose it; no secret is seen on the way."""
+"""People and pipelines get access to namespaces, keep it, renew it and lose it; no secret is seen on the way.
+
+`make soak` (KUBEWRIGHT_ALL_FAULTS) runs those that are long too.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,8 @@ from labtools import (
 
 from lab.nodes import NUMBER, PREFIX
 
+EVERYTHING = bool(os.environ.get("KUBEWRIGHT_ALL_FAULTS"))
+soak = pytest.mark.skipif(not EVERYTHING, reason="takes long; make soak runs it")
 HOST = "cp1"
 SHOP, OTHER = "access-shop", "access-other"
 RULES = [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "patch"]}]
@@ -199,6 +204,7 @@ def test_what_is_no_longer_described_is_taken_away(site: Site) -> None:
     assert site.bring(site.person(roles=roles)).total("changed") == 0
 
 
+@soak
 def test_a_short_life_is_renewed_before_its_end(site: Site) -> None:
     joe = site.person("joe", lifetime="600s", renew_before="590s", groups=[])
     site.bring(joe)
@@ -219,6 +225,7 @@ def test_a_short_life_is_renewed_before_its_end(site: Site) -> None:
     assert "its groups are not those described" in site.bring({**joe, "groups": ["access-more"]}).output
 
 
+@soak
 def test_removal_says_what_remains(site: Site) -> None:
     joe = site.person("joe", groups=["access-more"], lifetime="600s")
     kubeconfig = site.path("joe").read_text()
@@ -293,7 +300,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), REFUSED if os.environ.get("KUBEWRIGHT_ALL_FAULTS") else REFUSED[::4]
+    ("change", "said"), REFUSED if EVERYTHING else REFUSED[::4]
 )
 def test_what_is_refused_leaves_everything_as_it_was(site: Site, change: dict[str, Any], said: str) -> None:
     before, files = rights(), sorted(site.folder.rglob("*"))
@@ -314,6 +321,7 @@ def test_a_control_plane_that_is_dead_does_not_matter(site: Site, tmp_path: Path
     assert site.bring(site.person("jack", state="absent")).total("changed") == 2
 
 
+@soak
 def test_rights_go_although_the_host_of_the_kubeconfig_is_dead(site: Site, tmp_path: Path) -> None:
     described = yaml.safe_load((ROOT / INVENTORY / "hosts.yml").read_text())
     described["workers"]["hosts"]["worker1"]["ansible_host"] = f"10.198.{NUMBER}.99"
