@@ -299,9 +299,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("change", "said"), REFUSED if EVERYTHING else REFUSED[::4]
-)
+@pytest.mark.parametrize(("change", "said"), REFUSED if EVERYTHING else REFUSED[::4])
 def test_what_is_refused_leaves_everything_as_it_was(site: Site, change: dict[str, Any], said: str) -> None:
     before, files = rights(), sorted(site.folder.rglob("*"))
     refused = site.bring(site.person("jill"), {**site.person("jim"), **change}, check=False)
