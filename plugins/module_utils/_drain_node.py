@@ -238,15 +238,20 @@ class Drainer:
     def _undo_cordon(self) -> None:
         """Take back what was done where a drain failed before any pod left, or where the user asks for it."""
         out = self.outcome
-        if not out.cordoned or self._check_mode or self._wanted.state != "drained":
+        if self._check_mode or self._wanted.state != "drained" or not self._gives_back:
             return
-        if self._wanted.on_failure == "uncordon" or not (out.evicted or out.deleted):
-            try:
-                undone = self._set(False)
-            except KubewrightError as error:
-                out.warnings.append(f"{self._wanted.name} stays cordoned: {error}")
-                return
-            out.cordoned, out.schedulable = not undone, undone
+        try:
+            undone = self._set(False)
+        except KubewrightError as error:
+            out.warnings.append(f"{self._wanted.name} stays cordoned: {error}")
+            return
+        out.cordoned, out.schedulable = not undone, undone
+
+    @property
+    def _gives_back(self) -> bool:
+        """Whether a drain that fails now takes its cordon back."""
+        out = self.outcome
+        return out.cordoned and (self._wanted.on_failure == "uncordon" or not (out.evicted or out.deleted))
 
     def _pods(self) -> list[Pod]:
         items = self._api.list(
@@ -452,7 +457,7 @@ class Drainer:
         if ending:
             why.append(f"asked to end, but still there: {', '.join(sorted(ending))}")
         never = all(self._answer(uid) == "never" for uid in here)
-        stays = "" if self._wanted.on_failure == "uncordon" else "The node stays cordoned. "
+        stays = "The node takes pods again. " if self._gives_back else "The node stays cordoned. "
         remedy = f"{stays}Make room for these pods, change their PodDisruptionBudget, or wait, and run again"
         if ending and not out.ready:
             remedy += (

@@ -271,12 +271,13 @@ def held_back() -> Iterator[None]:
 
 @soak
 def test_a_worker_that_a_budget_holds_and_then_both(notes: Notes, held_back: None) -> None:
-    """The run ends with the node cordoned and the budget named; without the budget the next one goes on."""
+    """The run ends with the budget named; without the budget the next one goes on."""
     refused = remove("worker1", "-e", "kube_removal_drain_timeout=10", check=False)
     held = f"{NAMESPACE}/held allows 0 disruptions: 2 of 2 pods are healthy, 2 must be"
     assert held in refused.said, refused.said[-3000:]
-    assert "The node stays cordoned" in refused.said
-    assert kubectl("get", "node", "worker1", "-o", "jsonpath={.spec.unschedulable}") == "true"
+    # That depends on whether other pods were there that could leave.
+    cordoned = kubectl("get", "node", "worker1", "-o", "jsonpath={.spec.unschedulable}") == "true"
+    assert ("The node stays cordoned" if cordoned else "The node takes pods again") in refused.said
     kubectl("-n", NAMESPACE, "delete", "pdb", "held")
     both = remove("worker1,worker2")
     assert nodes("cp1") == set(CONTROL_PLANES)

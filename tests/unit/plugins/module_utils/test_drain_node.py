@@ -261,7 +261,15 @@ def test_a_failure_can_give_the_node_back(clock: FakeClock) -> None:
     api.refusals["a"] = refused(403, 9, why="a webhook says no")
     error = failed(api, on_failure="uncordon")
     assert not error.facts["cordoned"] and "unschedulable" not in api.nodes["w1"]["spec"]
-    assert "stays cordoned" not in str(error)
+    assert "The node takes pods again" in str(error) and "stays cordoned" not in str(error)
+
+
+def test_a_node_that_no_pod_has_left_is_given_back_and_the_message_says_so(clock: FakeClock) -> None:
+    api = FakeApi(clock, a={})
+    api.refusals["a"] = refused(429, 99, why="the budget is empty")
+    error = failed(api, timeout=10)
+    assert not error.facts["changed"] and "unschedulable" not in api.nodes["w1"]["spec"]
+    assert "The node takes pods again" in str(error)
 
 
 def test_an_eviction_that_is_forbidden_for_good_is_not_repeated(clock: FakeClock) -> None:
