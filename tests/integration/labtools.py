@@ -50,17 +50,27 @@ def run(
 
 def kill_tree(root: int) -> None:
     """Kill a process with all that it started. Ansible's workers are in sessions of their own."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(stat.parent.name))
-    found = [root]
-    for pid in found:
-        found += children.get(pid, [])
+    found: list[int] = []
+    new = [root]
+    while new:
+        # What is stopped starts nothing that would not be found.
+        for pid in new:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        found += new
+        new = [pid for pid, parent in _parents().items() if parent in found and pid not in found]
     for pid in found:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _parents() -> dict[int, int]:
+    """Return the parent of each process."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    return parents
 
 
 @dataclass
