@@ -89,8 +89,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class State:
-    """`files` are the programs that are in place; `links` where each link leads, None where there is none, empty where a
-    file is that may be replaced; `leftovers` what a run that was killed did not remove."""
+    """`files` are the programs that are in place; `links` where each link leads, None where there is none,
+    empty where a file is that may be replaced; `leftovers` what a run that was killed did not remove."""
 
     files: tuple[str, ...]
     links: Mapping[str, str | None]

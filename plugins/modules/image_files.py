@@ -72,8 +72,8 @@ options:
     default: /usr/local/bin
   replace:
     description:
-      - Let a link take the place of a file that something else installed. The file stays beside it, with C(.replaced) at
-        the end of its name. Whoever used it gets the program of the image from then on.
+      - Let a link take the place of a file that something else installed. The file stays beside it, with
+        C(.replaced) at the end of its name. Whoever used it gets the program of the image from then on.
     type: bool
     default: false
     version_added: 0.2.0
