@@ -160,8 +160,8 @@ class _Watch:
     """Sees when pods are asked to end.
 
     The API server gives a pod its deletion time when it accepts the eviction. That time is cut to whole seconds, so
-    what counts is when the change comes here, over a watch that begins with the pods that are there. The report says how
-    far the two differ.
+    what counts is when the change comes here, over a watch that begins with the pods that are there. The report says
+    how far the two differ.
     """
 
     FIELDS = "{.metadata.uid} {.metadata.deletionTimestamp} {.metadata.deletionGracePeriodSeconds}"

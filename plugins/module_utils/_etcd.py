@@ -29,7 +29,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._runner import 
 T = TypeVar("T")
 
 # kubeadm by itself leaves etcd's tools in its image only.
-_BRING = "The module image_files takes it out of the image of etcd, as docs/upgrade.md shows"
+BRING_ETCDCTL = "The module image_files takes it out of the image of etcd, as docs/upgrade.md shows"
 
 _ALARMS = {0: "NONE", 1: "NOSPACE", 2: "CORRUPT"}
 
@@ -342,7 +342,7 @@ class EtcdCtl:
             "The list of etcd members cannot be read",
             where=",".join(self.endpoints),
             why=known or error.why or str(error),
-            remedy=f"{error.remedy}. {_BRING}"
+            remedy=f"{error.remedy}. {BRING_ETCDCTL}"
             if absent
             else error.remedy
             or "Look at the etcd of each member: without a majority of them etcd answers nothing",
