@@ -1,6 +1,7 @@
 """A cluster that bench/plain.sh made and site.yml never saw: looked at, backed up, upgraded.
 
-Most users run kubeadm already. Makes the hosts of the inventory anew, and leaves their cluster at NEW. The tests follow each other.
+Most users run kubeadm already. Makes the hosts of the inventory anew, and leaves their cluster at NEW. The tests follow
+each other.
 """
 
 from __future__ import annotations
