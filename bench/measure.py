@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Site:
     @classmethod
     def read(cls, inventory: Path) -> Site:
         """Read an inventory of the lab."""
-        listing = json.loads(_run(["ansible-inventory", "-i", str(inventory), "--list"]))
+        listing = json.loads(run(["ansible-inventory", "-i", str(inventory), "--list"]))
         variables = listing["_meta"]["hostvars"]
         groups = {
             name: {host: variables[host]["ansible_host"] for host in listing.get(name, {}).get("hosts", [])}
@@ -57,18 +57,26 @@ class Site:
         """All hosts."""
         return [*self.control_planes, *self.workers]
 
+    def at(self, version: str) -> Site:
+        """Return the same site with another version of Kubernetes."""
+        return replace(self, variables={**self.variables, "kube_cluster_version": version})
+
+    def on(self, host: str, *words: str) -> list[str]:
+        """Return the words that run a command on a host from outside."""
+        return ["podman", "exec", nodes.PREFIX + host, *words]
+
 
 def fresh(site: Site, hosts: list[str]) -> None:
     """Replace hosts by bare ones: new containers with empty disks, package lists as the image has them."""
     lab = ["python3", "-m", "lab"]
-    _run([*lab, "remove", *hosts])
-    _run([*lab, "up", "--inventory", str(site.inventory)])
+    run([*lab, "remove", *hosts])
+    run([*lab, "up", "--inventory", str(site.inventory)])
 
 
 def plain(site: Site, scratch: Path) -> Run:
     """Run the baseline on bare hosts."""
     manifest = scratch / "flannel.yaml"
-    _run(
+    run(
         [
             "ansible-playbook",
             "-i",
@@ -80,7 +88,7 @@ def plain(site: Site, scratch: Path) -> Run:
         ]
     )
     begun = time.monotonic()
-    output = _run(["bench/plain.sh"], env=plain_settings(site, manifest))
+    output = run(["bench/plain.sh"], env=plain_settings(site, manifest))
     taken = time.monotonic() - begun
     print(output, end="", flush=True)
     return Run(taken, ready(site, begun))
@@ -135,33 +143,45 @@ def plain_settings(site: Site, manifest: Path) -> dict[str, str]:
 
 
 def playbook(
-    site: Site, scratch: Path, *options: str, inventory: Path | None = None, wait: bool = True
+    site: Site,
+    scratch: Path,
+    *options: str,
+    name: str = "site",
+    inventory: Path | None = None,
+    wait: bool = True,
 ) -> Run:
-    """Run site.yml; *wait* for every node to be Ready after it."""
+    """Run a playbook; *wait* for every node to be Ready after it."""
     tasks = scratch / "tasks.json"
     tasks.unlink(missing_ok=True)
     environment = {
         "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "bench" / "callback_plugins"),
         "ANSIBLE_CALLBACKS_ENABLED": "bench_tasks",
         "BENCH_TASKS_FILE": str(tasks),
-        **_own_connections(scratch),
+        **own_connections(scratch),
     }
     begun = time.monotonic()
-    argv = ["ansible-playbook", "-i", str(inventory or site.inventory), "playbooks/site.yml", *PODS, *options]
-    _run(argv, env=environment)
+    argv = [
+        "ansible-playbook",
+        "-i",
+        str(inventory or site.inventory),
+        f"playbooks/{name}.yml",
+        *PODS,
+        *options,
+    ]
+    run(argv, env=environment)
     taken = time.monotonic() - begun
     found = json.loads(tasks.read_text())
     timed = [(task["name"], task["seconds"]) for task in found["tasks"]]
     return Run(taken, ready(site, begun) if wait else 0.0, timed, found["hosts"])
 
 
-def verify(site: Site, scratch: Path) -> None:
+def verify(site: Site, scratch: Path, *options: str) -> None:
     """Prove that what a run left behind is a cluster that works."""
-    argv = ["ansible-playbook", "-i", str(site.inventory), "playbooks/verify.yml", *PODS]
-    _run(argv, env=_own_connections(scratch))
+    argv = ["ansible-playbook", "-i", str(site.inventory), "playbooks/verify.yml", *PODS, *options]
+    run(argv, env=own_connections(scratch))
 
 
-def _own_connections(scratch: Path) -> dict[str, str]:
+def own_connections(scratch: Path) -> dict[str, str]:
     """Return the environment of a run that shares no open connection with another: hosts are replaced between them."""
     folder = Path(tempfile.mkdtemp(prefix="ssh-", dir=scratch))
     return {"ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder), "KUBEWRIGHT_LAB_STATE": str(nodes.STATE)}
@@ -171,7 +191,7 @@ def ready(site: Site, begun: float) -> float:
     """Wait until every node of the inventory is Ready; return the seconds since *begun*."""
     until = time.monotonic() + 180
     while time.monotonic() < until:
-        found = _kubectl(site, "get", "nodes", "-o", "json", check=False)
+        found = kubectl(site, "get", "nodes", "-o", "json", check=False)
         items = json.loads(found)["items"] if found else []
         states = {
             item["metadata"]["name"]: any(
@@ -187,7 +207,7 @@ def ready(site: Site, begun: float) -> float:
 
 def forget(site: Site, host: str) -> None:
     """Delete a node from the cluster."""
-    _kubectl(site, "delete", "node", host)
+    kubectl(site, "delete", "node", host)
 
 
 def described(site: Site, size: int, folder: Path) -> Path:
@@ -207,13 +227,13 @@ def described(site: Site, size: int, folder: Path) -> Path:
     return folder
 
 
-def _kubectl(site: Site, *words: str, check: bool = True) -> str:
-    container = nodes.PREFIX + next(iter(site.control_planes))
+def kubectl(site: Site, *words: str, check: bool = True) -> str:
+    """Run kubectl on the first control plane."""
     config = ["--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=10s"]
-    return _run(["podman", "exec", container, "kubectl", *config, *words], check=check)
+    return run(site.on(next(iter(site.control_planes)), "kubectl", *config, *words), check=check)
 
 
-def _run(argv: list[str], *, env: dict[str, str] | None = None, check: bool = True) -> str:
+def run(argv: list[str], *, env: dict[str, str] | None = None, check: bool = True) -> str:
     """Return the output of a command. What ends this process ends the command and all that it started."""
     plain_output = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
     process = subprocess.Popen(

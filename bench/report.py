@@ -109,15 +109,11 @@ def _growth(grown: dict[int, list[Run]]) -> list[Aim]:
 
 def text(head: list[str], figures: Figures, workers: list[str]) -> str:
     """Return the report."""
-    lines = [*head, "", f"{'seconds':<38}{'median':>8}   rounds"]
+    lines = [*head, "", HEADING]
     for name, runs in _rows(figures):
-        rounds = " ".join(f"{run.seconds:.1f}" for run in runs)
-        lines.append(f"{name:<38}{seconds(runs):>8.1f}   {rounds}")
+        lines.append(row(name, [run.seconds for run in runs]))
         if any(run.ready for run in runs):
-            rounds = " ".join(f"{run.ready:.1f}" for run in runs)
-            lines.append(
-                f"{'  until every node is Ready':<38}{median(run.ready for run in runs):>8.1f}   {rounds}"
-            )
+            lines.append(row("  until every node is Ready", [run.ready for run in runs]))
     for title, runs in (("site.yml", figures.site), ("site.yml again", figures.again)):
         if runs:
             last = runs[-1]
@@ -131,11 +127,23 @@ def text(head: list[str], figures: Figures, workers: list[str]) -> str:
             f"worker added, {size} hosts described: {len(runs[-1].tasks)} tasks, {runs[-1].all_results} results"
         )
     if figures.site:
-        lines += ["", "The slowest tasks of site.yml, median seconds", *_slowest(figures.site)]
+        lines += ["", "The slowest tasks of site.yml, median seconds", *slowest(figures.site)]
     if figures.again:
-        lines += ["", "The slowest tasks of site.yml again, median seconds", *_slowest(figures.again, 8)]
-    lines += ["", "Aims"]
-    lines += [f"{'met' if aim.met else 'MISSED':<8}{aim.what}" for aim in aims(figures, workers)]
+        lines += ["", "The slowest tasks of site.yml again, median seconds", *slowest(figures.again, 8)]
+    return finish(lines, aims(figures, workers))
+
+
+HEADING = f"{'seconds':<38}{'median':>8}   rounds"
+
+
+def row(name: str, values: list[float]) -> str:
+    """Return a line of the table."""
+    return f"{name:<38}{median(values):>8.1f}   {' '.join(f'{value:.1f}' for value in values)}"
+
+
+def finish(lines: list[str], judged: list[Aim]) -> str:
+    """Return the report with the aims at its end."""
+    lines += ["", "Aims", *(f"{'met' if aim.met else 'MISSED':<8}{aim.what}" for aim in judged)]
     return "\n".join(lines) + "\n"
 
 
@@ -145,7 +153,7 @@ def _rows(figures: Figures) -> list[tuple[str, list[Run]]]:
     return [(name, runs) for name, runs in rows if runs]
 
 
-def _slowest(runs: list[Run], count: int = 20) -> list[str]:
+def slowest(runs: list[Run], count: int = 20) -> list[str]:
     """Return the tasks that took longest; one that is started several times is added up."""
     sums: list[dict[str, float]] = []
     for run in runs:

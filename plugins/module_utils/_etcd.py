@@ -28,6 +28,9 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._runner import 
 
 T = TypeVar("T")
 
+# kubeadm by itself leaves etcd's tools in its image only.
+BRING_ETCDCTL = "The module image_files takes it out of the image of etcd, as docs/upgrade.md shows"
+
 _ALARMS = {0: "NONE", 1: "NOSPACE", 2: "CORRUPT"}
 
 
@@ -332,13 +335,16 @@ class EtcdCtl:
 
     def _no_member_list(self, error: CommandError) -> KubewrightError:
         """Say why each endpoint does not answer: etcdctl itself says no more than that its time was over."""
-        reasons = {url: trouble(url, self._tls) for url in self.endpoints} if error.rc != NOT_STARTED else {}
+        absent = error.rc == NOT_STARTED
+        reasons = {} if absent else {url: trouble(url, self._tls) for url in self.endpoints}
         known = "; ".join(f"{url} {why}" for url, why in reasons.items() if why)
         return KubewrightError(
             "The list of etcd members cannot be read",
             where=",".join(self.endpoints),
             why=known or error.why or str(error),
-            remedy=error.remedy
+            remedy=f"{error.remedy}. {BRING_ETCDCTL}"
+            if absent
+            else error.remedy
             or "Look at the etcd of each member: without a majority of them etcd answers nothing",
             transient=error.transient,
             **error.facts,

@@ -47,6 +47,7 @@ MOUNTS = "/run/kubewright/images"
 SOCKET = "unix:///run/containerd/containerd.sock"
 CRI_NAMESPACE = "k8s.io"
 PART = ".part-"
+REPLACED = ".replaced"
 MODE = 0o755
 
 # As many as the kernel follows, see path_resolution(7).
@@ -65,6 +66,7 @@ class Wanted:
     version: str
     dest_root: str = "/opt/kubewright"
     links_dir: str = "/usr/local/bin"
+    replace: bool = False
     namespace: str = CRI_NAMESPACE
     pull: bool = True
 
@@ -87,8 +89,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class State:
-    """`files` are the programs that are in place; `links` where each link leads, None where there is none;
-    `leftovers` what a run that was killed did not remove."""
+    """`files` are the programs that are in place; `links` where each link leads, None where there is none,
+    empty where a file is that may be replaced; `leftovers` what a run that was killed did not remove."""
 
     files: tuple[str, ...]
     links: Mapping[str, str | None]
@@ -126,7 +128,7 @@ def observe(wanted: Wanted, mounts: str = MOUNTS) -> State:
     files = [name for name in wanted.files.values() if _is_program(os.path.join(wanted.folder, name))]
     return State(
         files=tuple(sorted(files)),
-        links={link: _leads_to(link) for link in wanted.links},
+        links={link: _leads_to(link, wanted.replace) for link in wanted.links},
         leftovers=(*_parts(wanted), *_mount_points(mounts)),
     )
 
@@ -139,17 +141,19 @@ def _is_program(path: str) -> bool:
     return stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == MODE
 
 
-def _leads_to(link: str) -> str | None:
+def _leads_to(link: str, replace: bool) -> str | None:
     if not os.path.lexists(link):
         return None
-    if not os.path.islink(link):
-        raise KubewrightError(
-            "Something that is not a link is where a link must go",
-            where=link,
-            why="something else installed it",
-            remedy="Remove it, or what installed it, or choose another links_dir",
-        )
-    return os.readlink(link)
+    if os.path.islink(link):
+        return os.readlink(link)
+    if replace and os.path.isfile(link):
+        return ""
+    raise KubewrightError(
+        "Something that is not a link is where a link must go",
+        where=link,
+        why="something else installed it",
+        remedy="Remove it, or what installed it, or choose another links_dir",
+    )
 
 
 def _parts(wanted: Wanted) -> list[str]:
@@ -186,6 +190,8 @@ class Installer:
                         self._copy(wanted)
             # Last, so that a link never leads to something that is not there, and a killed run has work left.
             for link, target in planned.switch.items():
+                if os.path.lexists(link) and not os.path.islink(link):
+                    _keep(link)
                 switch(link, target)
 
     @contextlib.contextmanager
@@ -309,6 +315,15 @@ def _resolve(root: str, path: str, image: str) -> str:
             remedy="Correct the path in files, or use an image that has it",
         )
     return found
+
+
+def _keep(path: str) -> None:
+    """Give a file that a link is about to replace a second name, so that it is missing at no moment."""
+    kept = f"{path}{REPLACED}"
+    with step("write", kept):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(kept)
+        os.link(path, kept)
 
 
 def _copy_program(source: str, destination: str) -> None:

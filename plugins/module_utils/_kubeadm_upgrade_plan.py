@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._cluster_judge import Expected, judge
+from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import BRING_ETCDCTL
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_cluster_plan import numbers
 from ansible_collections.kubewright.cluster.plugins.module_utils._skew import release
 from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_etcd import (
@@ -425,6 +426,7 @@ class _Planner:
                 self._host_is_whole(node, host)
                 if self._nodes[node]["control_plane"] and not self._current(node):
                     self._has_room(host)
+                    self._has_tools(host)
 
     def _host_is_whole(self, node: str, host: Host) -> None:
         facts = dict(host.facts or {})
@@ -464,6 +466,12 @@ class _Planner:
             and path.startswith("/etc/kubernetes/")
             and not path.endswith(("ca.crt", "kubelet.conf"))
         )
+
+    def _has_tools(self, host: Host) -> None:
+        """Refuse a control plane as kubeadm alone leaves it, before its turn would end for that."""
+        if not (host.facts or {})["versions"]["etcdctl"]:
+            why = "each control plane asks etcd with its own"
+            self._problem("etcdctl is not there, or does not run", host.name, why, BRING_ETCDCTL)
 
     def _has_room(self, host: Host) -> None:
         upgrade = (host.facts or {})["upgrade"]

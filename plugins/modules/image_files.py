@@ -67,9 +67,16 @@ options:
   links_dir:
     description:
       - The folder of the links to the files.
-        A link in the way is switched. Anything else in the way is refused.
+        A link in the way is switched. Anything else in the way is refused, see O(replace).
     type: path
     default: /usr/local/bin
+  replace:
+    description:
+      - Let a link take the place of a file that something else installed. The file stays beside it, with
+        C(.replaced) at the end of its name. Whoever used it gets the program of the image from then on.
+    type: bool
+    default: false
+    version_added: 0.2.0
   namespace:
     description:
       - The namespace of containerd that has the image. Kubernetes uses V(k8s.io).
@@ -155,6 +162,7 @@ ARGUMENTS = {
     "version": {"type": "str", "required": True},
     "dest_root": {"type": "path", "default": "/opt/kubewright"},
     "links_dir": {"type": "path", "default": "/usr/local/bin"},
+    "replace": {"type": "bool", "default": False},
     "namespace": {"type": "str", "default": "k8s.io"},
     "pull": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 600},

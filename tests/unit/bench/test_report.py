@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import __main__ as command
-from bench import measure
+from bench import machine, measure
 from bench.report import Figures, Run, aims, text
 
 
@@ -73,13 +72,13 @@ def test_the_report_adds_up_a_task_that_is_started_twice() -> None:
 
 
 def test_a_busy_machine_is_refused_and_a_trial_can_be_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command.os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(command.os, "getloadavg", lambda: (1.5, 0.0, 0.0))
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (1.5, 0.0, 0.0))
     with pytest.raises(measure.BenchError, match=r"its load is 1\.50, more than 0\.50"):
-        command.refuse_busy(False)
-    assert command.refuse_busy(True) == 1.5
-    monkeypatch.setattr(command.os, "getloadavg", lambda: (0.4, 9.0, 9.0))
-    assert command.refuse_busy(False) == 0.4
+        machine.refuse_busy(False)
+    assert machine.refuse_busy(True) == 1.5
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (0.4, 9.0, 9.0))
+    assert machine.refuse_busy(False) == 0.4
 
 
 def test_an_inventory_is_filled_up_with_hosts_that_nobody_answers_for(tmp_path: Path) -> None:

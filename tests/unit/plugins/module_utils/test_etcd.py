@@ -246,8 +246,9 @@ def test_no_quorum_is_an_error_that_says_so() -> None:
 
 def test_no_etcdctl_is_an_error_with_its_remedy() -> None:
     fake = FakeEtcdctl(member_list=(127, "", "timeout: failed to run command: No such file or directory"))
-    with pytest.raises(KubewrightError, match="Install etcdctl on this host"):
+    with pytest.raises(KubewrightError, match="Install etcdctl on this host") as caught:
         etcdctl(fake).observe()
+    assert "image_files takes it out of the image of etcd, as docs/upgrade.md shows" in str(caught.value)
 
 
 @pytest.mark.parametrize("printed", ["", "{}{}", "[]", '{"alarms": [{}]}', '{"alarms": [{"memberID": "x"}]}'])

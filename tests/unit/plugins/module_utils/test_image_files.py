@@ -320,6 +320,29 @@ def test_something_in_the_way_of_a_link_is_refused_before_anything_is_done(host:
     assert host.containerd.calls == []
 
 
+def test_a_file_in_the_way_is_replaced_where_that_is_allowed_and_stays_beside_the_link(host: Host) -> None:
+    """Whoever made a cluster by hand has etcdctl as a file: an upgrade brings the one of the new etcd."""
+    host.link.parent.mkdir()
+    host.link.write_text("the administrator's")
+    assert host.plan(replace=True).changed
+    host.install(replace=True)
+    assert host.link.is_symlink() and host.link.read_text() == "etcdctl of 3.6.5"
+    assert (host.link.parent / "etcdctl.replaced").read_text() == "the administrator's"
+    assert not host.plan(replace=True).changed
+    # A run that was killed between the two names has left both.
+    host.link.unlink()
+    os.link(host.link.parent / "etcdctl.replaced", host.link)
+    host.install(replace=True)
+    assert host.link.is_symlink()
+    assert sorted(os.listdir(host.link.parent)) == ["etcdctl", "etcdctl.replaced", "etcdutl"]
+
+
+def test_a_folder_in_the_way_is_never_replaced(host: Host) -> None:
+    host.link.mkdir(parents=True)
+    with pytest.raises(KubewrightError, match="is where a link must go"):
+        host.install(replace=True)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -103,7 +103,7 @@ def facts(name: str, version: str = OLD, **upgrade: Any) -> dict[str, Any]:
         "services": {"kubelet": {"active": True, "enabled": True}},
         "ntp_synchronized": True,
         "certificates": [],
-        "versions": {"kubelet": version},
+        "versions": {"kubelet": version, "etcdctl": "3.6.8" if control_plane else None},
         "packages": {
             "installed": {one: {"version": f"{version}-1.1"} for one in ("kubeadm", "kubelet", "kubectl")}
         },
@@ -487,6 +487,15 @@ def test_what_the_hosts_and_the_targets_kubeadm_object_to() -> None:
     assert "the repository has no 1.37.1 w1" in told(make(there=there))
     refused = plan(replace(TARGET, refusal="CoreDNS cannot migrate"), cluster(), hosts(), RULES)
     assert "CoreDNS cannot migrate" in told(refused)
+
+
+def test_a_control_plane_without_the_tools_of_etcd_is_refused_before_its_turn() -> None:
+    """kubeadm leaves them in the image, so that a cluster made by hand may have none. Workers need none."""
+    there = hosts()
+    lacking = {**facts("cp2"), "versions": {"kubelet": OLD, "etcdctl": None}}
+    there[1] = replace(there[1], facts=lacking)
+    said = told(make(there=there))
+    assert "etcdctl is not there, or does not run cp2" in said and "docs/upgrade.md" in said
 
 
 def test_etcd_refusals_reach_the_plan() -> None:
