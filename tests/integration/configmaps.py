@@ -52,7 +52,7 @@ class Watcher:
     """Follows them as a controller does: from where the last watch ended, by a list where nobody knows that place."""
 
     def __init__(
-        self, address: str, port: int, tls: ssl.SSLContext, path: str, told: Callable[[str], None]
+        self, address: str, port: int, tls: ssl.SSLContext | None, path: str, told: Callable[[str], None]
     ) -> None:
         self.seen: set[str] = set()
         self.reopened = 0
