@@ -100,8 +100,9 @@ class Nightwatch:
             stack.callback(self._write_down)
             try:
                 nightpods.start()
-                for one in (*self._callers, self._watcher):
-                    stack.enter_context(one)
+                for caller in self._callers:
+                    stack.enter_context(caller)
+                stack.enter_context(self._watcher)
                 wait_until(self._all_succeed, 90, f"every kind of call succeeds before {self._what}")
             except BaseException:
                 self._troubles.append(nightpods.state())
@@ -142,17 +143,17 @@ class Nightwatch:
         )
 
     def _collect(self, ended: float) -> None:
-        now, until = time.time(), time.monotonic() + PATIENCE
-        report = self.report
+        now, report = time.time(), self.report
         report.figures = [caller.tally.figures(ended) for caller in self._callers]
         report.reopened, report.lists = self._watcher.reopened, self._watcher.lists
         report.written = len(self._confirmed)
         there, _revision = read_all(Line(*self._place), PATH)
         report.lost = missing(self._confirmed, there)
+        until = time.monotonic() + PATIENCE
         while missing(self._confirmed, self._watcher.seen) and time.monotonic() < until:
             time.sleep(0.5)
         report.missed = missing(self._confirmed, self._watcher.seen)
-        inside = nightpods.logs()
+        inside, until = nightpods.logs(), time.monotonic() + PATIENCE
         while any(log.at < now for log in inside.values()) and time.monotonic() < until:
             time.sleep(1)
             inside = nightpods.logs()
@@ -180,6 +181,8 @@ class Nightwatch:
                 return
             except Exception as error:
                 print(f"{host}: {error}")
+                if "timed out" in str(error):
+                    return
 
 
 def _reader(line: Line) -> Attempt:
