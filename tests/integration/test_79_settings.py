@@ -12,10 +12,12 @@ import os
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from labtools import INVENTORY, Notes, Recap, playbook, run, wait_until
+from nightwatch import Nightwatch
 from probe import Probe
 
 from lab.nodes import PREFIX
@@ -156,6 +158,21 @@ def test_check_mode_shows_every_change_and_changes_nothing() -> None:
     ):
         assert line in checked.output, line
     assert checked.output.count("+spec.containers[kube-scheduler].command --v: 1") == len(CONTROL_PLANES)
+
+
+@for_soak
+def test_a_flag_of_the_api_server_is_moved_and_nobody_notices(notes: Notes, tmp_path: Path) -> None:
+    """One setting of one component, under everybody who could notice."""
+    with Nightwatch(tmp_path, "site.yml moves a flag of the API server") as watch:
+        moved = site(kube_control_plane_api_server_extra_args={"max-mutating-requests-inflight": "222"})
+    notes.add(
+        f"site.yml moves a flag of {len(CONTROL_PLANES)} API servers: {moved.seconds:.0f} s; {watch.report.summary()}"
+    )
+    assert moved.total("failed") == 0 and moved.total("unreachable") == 0, moved.output
+    assert all("--max-mutating-requests-inflight=222" in written(host) for host in CONTROL_PLANES)
+    wait_until(is_whole, 60, "the cluster is whole after the change")
+    if len(CONTROL_PLANES) >= 2:
+        watch.check()
 
 
 @for_soak

@@ -1,4 +1,4 @@
-"""A whole cluster upgraded in the lab: refused, planned, carried out under a probe, repeated, cut off; then maintained.
+"""A whole cluster upgraded in the lab: refused, planned, carried out under a watch, repeated, cut off; then maintained.
 
 Needs a whole cluster of three control planes and two workers at OLD, made by site.yml, and leaves one at NEW. The tests
 follow each other. `make test` runs one upgrade; `make soak` (KUBEWRIGHT_ALL_FAULTS) cuts runs off and does the rest.
@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 from hardlab import ETCDCTL, addresses, control_planes, group, kubectl, members, shell
-from labtools import INVENTORY, ROOT, VIP, Notes, Recap, kill_in_step, playbook, wait_until
-from probe import Probe
+from labtools import INVENTORY, ROOT, Notes, Recap, kill_in_step, playbook
+from nightwatch import Nightwatch
 
 from lab import recipes
 from lab.nodes import STATE
@@ -171,11 +171,13 @@ def test_a_run_that_is_cut_off_is_finished_by_the_next(step: str) -> None:
     kill_in_step("upgrade", step, *options, inventory=INVENTORY, after=5)
 
 
-def test_a_cluster_is_upgraded_under_a_probe(notes: Notes, described: Path) -> None:
+def test_a_cluster_is_upgraded_and_nobody_notices(notes: Notes, described: Path, tmp_path: Path) -> None:
     """Control planes one by one, both workers at once, as the group variables say."""
-    with Probe(VIP) as probe:
-        wait_until(probe.steady, 30, "the probe is answered")
+    with Nightwatch(tmp_path, f"upgrade.yml {OLD} -> {NEW}") as watch:
         done = upgrade(where=described)
+    notes.add(
+        f"upgrade.yml {OLD} -> {NEW}, 3 + 2 hosts, under a watch: {done.seconds:.0f} s; {watch.report.summary()}"
+    )
     assert set(versions().values()) == {f"v{NEW}"} and not cordoned()
     for host in control_planes():
         tags = images(host)
@@ -194,11 +196,7 @@ def test_a_cluster_is_upgraded_under_a_probe(notes: Notes, described: Path) -> N
     assert all(one["health"] for one in health) and len(health) == len(control_planes())
     # Both workers in one batch.
     assert len(re.findall(r"PLAY \[Upgrade the workers", done.output)) == 1
-    notes.add(
-        f"upgrade.yml {OLD} -> {NEW}, 3 + 2 hosts: {done.seconds:.0f} s, "
-        f"{len(probe.failed)} of {len(probe.failed) + len(probe.answered)} requests through the virtual IP failed"
-    )
-    assert len(probe.failed) <= 3, probe.failed
+    watch.check()
 
 
 def test_a_second_run_changes_nothing(notes: Notes) -> None:
@@ -248,14 +246,14 @@ def started(host: str) -> dict[str, str]:
 
 
 @soak
-def test_certificates_are_renewed_and_processes_restarted(notes: Notes) -> None:
+def test_certificates_are_renewed_and_processes_restarted(notes: Notes, tmp_path: Path) -> None:
     """One control plane at a time, nobody notices, and a second run has nothing to do."""
     before = {host: (ends(host), started(host)) for host in control_planes()}
-    with Probe(VIP) as probe:
-        wait_until(probe.steady, 30, "the probe is answered")
+    with Nightwatch(tmp_path, "renew_certificates.yml") as watch:
         done = playbook(
             "renew_certificates", "-e", "kube_certificates_renew_days=366", "-e", f"lab_state={STATE}"
         )
+    notes.add(f"renew_certificates.yml: {done.seconds:.0f} s; {watch.report.summary()}")
     assert not done.total("failed"), done.output[-3000:]
     for host in control_planes():
         old, new = before[host][0], ends(host)
@@ -264,8 +262,7 @@ def test_certificates_are_renewed_and_processes_restarted(notes: Notes) -> None:
         now = started(host)
         assert all(now[name] and now[name] != before[host][1][name] for name in now)
     assert playbook("renew_certificates", "-e", f"lab_state={STATE}").total("changed") == 0
-    notes.add(f"renew_certificates.yml: {done.seconds:.0f} s, {len(probe.failed)} requests failed")
-    assert len(probe.failed) <= 3, probe.failed
+    watch.check()
 
 
 @soak
