@@ -224,6 +224,8 @@ def _read_lines(path: Path, offset: int) -> tuple[list[str], int]:
     """Return the complete lines after *offset*, and the offset behind them."""
     try:
         with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < offset:
+                offset = 0  # A new log has taken its name.
             file.seek(offset)
             data = file.read()
     except OSError:
