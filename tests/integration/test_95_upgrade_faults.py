@@ -108,17 +108,21 @@ def test_a_lock_that_another_run_holds_is_waited_for_and_then_named() -> None:
 @contextmanager
 def ending(host: str, end: str) -> Iterator[str]:
     """Let a certificate of a control plane, 300 days old, end at a time; yield its path."""
-    path, kept = f"{PKI}/front-proxy-client.crt", "/run/kubewright-test.crt"
+    name, kept = f"{PKI}/front-proxy-client", "/run/kubewright-test.crt"
+    path = f"{name}.crt"
     stamp = "date -u +%Y%m%d%H%M%SZ -d"
+    # By the same authority, for the same key.
     sign = (
-        f"openssl x509 -in {kept} -CA {PKI}/front-proxy-ca.crt -CAkey {PKI}/front-proxy-ca.key -set_serial 2 "
-        f"-not_before $({stamp} '-300 days') -not_after $({stamp} '{end}') -out {path}"
+        f"echo extendedKeyUsage=clientAuth >{kept}.ext && openssl x509 -x509toreq -in {kept} -signkey {name}.key | "
+        f"openssl x509 -req -CA {PKI}/front-proxy-ca.crt -CAkey {PKI}/front-proxy-ca.key -set_serial 2 "
+        f"-extfile {kept}.ext -not_before $({stamp} '-300 days') -not_after $({stamp} '{end}') -out {path}"
     )
-    shell(host, f"cp -p {path} {kept} && {sign}")
+    shell(host, f"cp -p {path} {kept}")
     try:
+        shell(host, sign)
         yield path
     finally:
-        shell(host, f"cp -p {kept} {path}; rm {kept}")
+        shell(host, f"cp -p {kept} {path}; rm {kept}*")
 
 
 @pytest.mark.parametrize(

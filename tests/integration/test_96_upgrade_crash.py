@@ -38,8 +38,8 @@ ALL = bool(os.environ.get("KUBEWRIGHT_ALL_CRASHES"))
 VERSION = ("-e", f"kube_cluster_version={NEW}")
 # Cordoned by its owner before the upgrade, and after it.
 CORDONED = "worker1"
-# What names a host, a pod, a moment or a version. Who leads etcd, and so comes last, differs from cluster to cluster, and
-# so does who is asked.
+# What names a host, a pod, a moment or a version. Who leads etcd, and so comes last, differs from cluster to
+# cluster, and so does who is asked.
 NAMES = re.compile(r"[\w.-]*\d[\w.-]*")
 
 # In the order in which a run comes to them. The control planes take their turns by who leads etcd.
