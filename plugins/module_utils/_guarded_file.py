@@ -29,6 +29,7 @@ from typing import Callable
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import make_folder, sync
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
+from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import step
 
 STATE = Path("/var/lib/kubewright/settings")
 
@@ -171,7 +172,8 @@ def write_file(path: Path, content: bytes, mode: int) -> None:
             os.fchmod(stream.fileno(), mode)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        with step("write", str(path)):
+            os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

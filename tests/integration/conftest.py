@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from labtools import OUTPUT, Notes
@@ -34,3 +36,11 @@ def notes() -> Iterator[Notes]:
     OUTPUT.mkdir(parents=True, exist_ok=True)
     with (OUTPUT / "figures.txt").open("a") as file:
         file.writelines(f"{line}\n" for line in kept.lines)
+
+
+@pytest.fixture
+def records() -> Path:
+    """Return an empty folder for what the runs of a crash test print."""
+    folder = OUTPUT / "crash" / time.strftime("%H%M%S")
+    folder.mkdir(parents=True)
+    return folder

@@ -1,4 +1,4 @@
-"""Cut runs of site.yml off at chosen moments, from outside: nothing in the product knows of it.
+"""Cut runs of a playbook off at chosen moments, from outside: nothing in the product knows of it.
 
 A run is watched through what it leaves anyway: the run log of each host, the files that appear there, and a
 callback that notes the start of each task. Hosts are looked into through /proc, which costs microseconds.
@@ -13,19 +13,28 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+import pytest
 import yaml
-from labtools import ROOT, Recap, kill_tree, recap, run
+from labtools import ROOT, Notes, Recap, kill_tree, recap, run
 
 from lab import nodes
 from lab.nodes import NUMBER, PREFIX, STATE
 
+T = TypeVar("T")
+
 SESSION = "sshd-session"
 POLL = 0.005
+# Seconds. A module has many steps that take less; where it went on, none of them would be left.
+QUICK = 0.1
+# Seconds in which any run ends.
+LONG = 3600.0
 # Ansible's modules that can leave something behind. What the collection's modules do is in the run log.
 ACTIONS = (
     "apt",
@@ -215,6 +224,8 @@ def _read_lines(path: Path, offset: int) -> tuple[list[str], int]:
     """Return the complete lines after *offset*, and the offset behind them."""
     try:
         with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < offset:
+                offset = 0  # A new log has taken its name.
             file.seek(offset)
             data = file.read()
     except OSError:
@@ -349,16 +360,21 @@ class Playbook:
             time.sleep(POLL)
         yield from self.watch.poll()
 
-    def reach(self, there: Callable[[], bool], seconds: float = 600) -> bool:
-        """Wait for a moment; return whether it came before the run ended."""
+    def reach(self, there: Callable[[], T], seconds: float = 600) -> T | None:
+        """Wait for a moment; return what is true then, None where the run ended before."""
         until = time.monotonic() + seconds
         while self.runs:
             self.watch.poll()
-            if there():
-                return True
+            if found := there():
+                return found
             assert time.monotonic() < until, f"not reached in {seconds:.0f} s: {self.tail()}"
             time.sleep(POLL)
-        return False
+        return None
+
+    def go_on(self, seconds: float) -> None:
+        """Let it run for a while more."""
+        until = time.monotonic() + seconds
+        self.reach(lambda: time.monotonic() >= until)
 
     def end(self, seconds: float = 900) -> Recap:
         """Wait until it has ended."""
@@ -405,3 +421,194 @@ def cut_off(playbook: Playbook, how: str, host: str) -> None:
     playbook.gates.open()
     if how == POWER:
         playbook.hosts.power_failure(host)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment to cut a run off at: how to know on which host it has come, how to do it, and how long after."""
+
+    name: str
+    there: Callable[[Playbook], str]
+    how: str
+    after: float = 0.0
+
+
+def file(host: str, path: str) -> Callable[[Playbook], str]:
+    """A file appears on a host."""
+    return lambda playbook: host if playbook.hosts.path(host, path).exists() else ""
+
+
+def step(host: str, text: str) -> Callable[[Playbook], str]:
+    """A step begins whose name contains a text, on a host, or on any where none is named."""
+
+    def there(playbook: Playbook) -> str:
+        steps = (event.step for event in playbook.watch.events if event.begins)
+        return next((one.host for one in steps if host in ("", one.host) and text in one.what), "")
+
+    return there
+
+
+@dataclass(frozen=True)
+class Course:
+    """A playbook that is cut off: where it begins, and what is true when it has ended. Both may write to a folder.
+
+    *wait* is what an operator waits for before the next run. Steps of one *kind* count for each other.
+    """
+
+    hosts: Hosts
+    begin: Callable[[Path], None]
+    converged: Callable[[Path], None]
+    name: str = "site"
+    options: tuple[str, ...] = ()
+    wait: Callable[[], None] = lambda: None
+    kind: Callable[[Step], str] = str
+
+    def playbook(self, folder: Path, *, gated: bool = False) -> Playbook:
+        """Begin a run."""
+        self.wait()
+        return Playbook(self.hosts, folder, self.name, self.options, gated=gated)
+
+    def cut_at(self, moments: Iterable[Moment], records: Path) -> None:
+        """Cut one run after the other off, a moment each; the last run ends, and everything is there."""
+        self.begin(records)
+        for number, moment in enumerate(moments, 1):
+            playbook = self.playbook(records / f"{number:02d}")
+            host = playbook.reach(lambda playbook=playbook, moment=moment: moment.there(playbook), LONG)
+            assert host, f"the run ended before: {moment.name}\n{playbook.tail()}"
+            playbook.go_on(moment.after)
+            assert playbook.runs, (
+                f"the run ended {moment.after:.0f} s after: {moment.name}\n{playbook.tail()}"
+            )
+            cut_off(playbook, moment.how, host)
+            after = time.monotonic() - playbook.begun
+            print(f"{number:2d}. {host}, {moment.name}: {moment.how} after {after:.0f} s", flush=True)
+        last = self.playbook(records / "last")
+        last.end(LONG)
+        assert last.code == 0, last.tail()
+        self.converged(records)
+
+
+@dataclass
+class Table:
+    """The steps of a clean run, and those at which runs were cut off. Kept in a file, so that it can go on."""
+
+    file: Path
+    course: Course
+    commit: str
+    seconds: dict[Step, float | None]
+    cut: set[Step] = field(default_factory=set)
+    runs: int = 0
+    beginnings: int = 0
+
+    def __post_init__(self) -> None:
+        self._left = Counter(map(self.course.kind, self.seconds))
+        self._left.subtract(map(self.course.kind, self.cut))
+        self._longest: dict[str, float] = {}
+        for one, seconds in self.seconds.items():
+            kind = self.course.kind(one)
+            self._longest[kind] = max(self._longest.get(kind, 0.0), seconds or 0.0)
+
+    @classmethod
+    def load(cls, file: Path, course: Course) -> Table:
+        """Return the table of an interrupted soak."""
+        kept = json.loads(file.read_text())
+        seconds = {Step(host, what): each for host, what, each in kept["steps"]}
+        cut = {Step(*one) for one in kept["cut"]}
+        return cls(file, course, kept["commit"], seconds, cut, kept["runs"], kept["beginnings"])
+
+    @classmethod
+    def of_a_clean_run(cls, file: Path, course: Course, records: Path) -> Table:
+        """Let the playbook run once, and return all that happened."""
+        course.begin(records / "before")
+        clean = course.playbook(records / "clean")
+        clean.end(LONG)
+        assert clean.code == 0, clean.tail()
+        seconds: dict[Step, float | None] = {event.step: None for event in clean.watch.events if event.begins}
+        seconds |= {event.step: event.seconds for event in clean.watch.events if not event.begins}
+        assert len(seconds) > 50, "the run log does not name the steps"
+        table = cls(file, course, run("git", "rev-parse", "--short", "HEAD").strip(), seconds)
+        table.save()
+        return table
+
+    @property
+    def left(self) -> int:
+        """How many steps are still to be cut off."""
+        return sum(count for count in self._left.values() if count > 0)
+
+    def is_left(self, one: Step) -> bool:
+        """Tell whether a step is still to be cut off."""
+        return one not in self.cut and self._left[self.course.kind(one)] > 0
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        self.file.parent.mkdir(exist_ok=True)
+        part = self.file.with_suffix(".part")
+        steps = [(one.host, one.what, each) for one, each in self.seconds.items()]
+        cut = [(one.host, one.what) for one in self.cut]
+        kept = {"commit": self.commit, "runs": self.runs, "beginnings": self.beginnings}
+        part.write_text(json.dumps({**kept, "steps": steps, "cut": cut}, indent=1))
+        part.rename(self.file)
+
+    def chain(self, records: Path) -> None:
+        """From the beginning, cut every run off at the first step that is still left, until one ends.
+
+        What was in flight on the other hosts was cut off with it.
+        """
+        self.course.begin(records)
+        self.beginnings += 1
+        ways = (SESSIONS, CONTROLLER, POWER)
+        for number in range(1, 2 * len(self.seconds) + 2):
+            playbook = self.course.playbook(records / f"{number:03d}", gated=True)
+            hit = next(
+                (event for event in playbook.events() if event.begins and self.is_left(event.step)), None
+            )
+            if hit is None:
+                playbook.end(LONG)
+                assert playbook.code == 0, playbook.tail()
+                self.course.converged(records)
+                return
+            # In its middle, as the clean run knows it.
+            delay = min(20.0, self._longest[self.course.kind(hit.step)] / 2)
+            playbook.go_on(delay)
+            if playbook.runs:
+                how = SESSIONS if delay < QUICK else ways[number % len(ways)]
+                playbook.watch.poll()
+                new = ({hit.step} | playbook.watch.in_flight()) - self.cut
+                cut_off(playbook, how, hit.step.host)
+                self._left.subtract(map(self.course.kind, new))
+                self.cut |= new
+                self.runs += 1
+                self.save()
+                print(f"{number:3d}. {self.left} left after {hit.step}: {how}", flush=True)
+        pytest.fail(f"the runs do not come to an end, and {self.left} steps are left")
+
+    def work_through(self, records: Path, notes: Notes) -> None:
+        """Go on until every step was cut off."""
+        # A step that is over before the run is cut off does not come again in this chain: the next has it first.
+        for number in range(1, 5):
+            self.chain(records / f"chain-{number}")
+            if not self.left:
+                break
+        course, steps = self.course, len(self.seconds)
+        notes.add(
+            f"crash table of {course.name}.yml on {len(course.hosts.control_planes)} + {len(course.hosts.workers)} "
+            f"hosts (made at {self.commit}): {steps - self.left} of {steps} steps cut off in {self.runs} runs from "
+            f"{self.beginnings} beginnings; every one converged"
+        )
+        left = sorted(kind for kind, count in self._left.items() if count > 0)
+        assert not left, f"never cut off ({self.file} keeps the table): {', '.join(left)}"
+        self.file.unlink()
+
+
+def whole_table(course: Course, records: Path, notes: Notes) -> None:
+    """Make the table of a playbook, or take the one that a soak which was interrupted has left, and work through it."""
+    size = f"{len(course.hosts.control_planes)}+{len(course.hosts.workers)}"
+    file = ROOT / ".cache" / f"crash-table-{course.name}-{size}.json"
+    table = Table.load(file, course) if file.exists() else Table.of_a_clean_run(file, course, records)
+    table.work_through(records, notes)
+
+
+def asked_for() -> tuple[int, int]:
+    """Return the control planes and workers of a whole table."""
+    control_planes, workers = os.environ.get("KUBEWRIGHT_CRASH_HOSTS", "3+2").split("+")
+    return int(control_planes), int(workers)

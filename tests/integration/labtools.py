@@ -226,6 +226,22 @@ def faulted(fault: Fault, host: str) -> Iterator[None]:
         fault.undo(host)
 
 
+def network(host: str, *argv: str) -> str:
+    """Run a command of this machine in the network namespace of a host."""
+    process = run("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}{host}").strip()
+    return run("nsenter", "--target", process, "--net", *argv)
+
+
+@contextmanager
+def filtered(host: str, *rule: str, chain: str = "INPUT") -> Iterator[None]:
+    """Keep a rule in a host's packet filter."""
+    network(host, "iptables", "--wait", "--insert", chain, *rule)
+    try:
+        yield
+    finally:
+        network(host, "iptables", "--wait", "--delete", chain, *rule)
+
+
 @dataclass
 class Notes:
     """Figures that a test measured, kept for people and for the soak results."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from labtools import ROOT, Notes, Recap, playbook, run
+from labtools import ROOT, Notes, Recap, filtered, network, playbook, run
 
 from lab.nodes import NUMBER, ORIGIN, PREFIX, STATE, existing
 
@@ -35,22 +35,6 @@ def container(host: str, *argv: str, check: bool = True) -> str:
 def fingerprints(*hosts: str) -> dict[str, str]:
     """Return a digest of each host's files and packages."""
     return {host: container(host, "sh", "-c", FINGERPRINT) for host in hosts or HOSTS}
-
-
-def network(host: str, *argv: str) -> str:
-    """Run a command of this machine in the network namespace of a host."""
-    process = run("podman", "inspect", "--format", "{{.State.Pid}}", f"{PREFIX}{host}").strip()
-    return run("nsenter", "--target", process, "--net", *argv)
-
-
-@contextmanager
-def filtered(host: str, *rule: str) -> Iterator[None]:
-    """Keep a rule in a host's packet filter."""
-    network(host, "iptables", "--wait", "--insert", "INPUT", *rule)
-    try:
-        yield
-    finally:
-        network(host, "iptables", "--wait", "--delete", "INPUT", *rule)
 
 
 @contextmanager

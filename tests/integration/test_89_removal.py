@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hardlab import ETCDCTL, addresses, kubectl, shell
+from hardlab import ETCDCTL, addresses, kubectl, raise_alarm, shell
 from labtools import ROOT, VIP, Notes, Recap, kill, kill_in_step, playbook, run, start, wait_until
 from probe import Probe
 
@@ -324,15 +324,7 @@ def test_a_member_that_lost_its_data_is_replaced(notes: Notes) -> None:
 @soak
 def test_a_member_with_the_alarm_corrupt_is_replaced(notes: Notes) -> None:
     """With this alarm no API server answers anything: the playbook needs none."""
-    number = int(members("cp1")["cp2"], 16)
-    raise_alarm = (
-        "import json, ssl, urllib.request as u; c = ssl.create_default_context("
-        "cafile='/etc/kubernetes/pki/etcd/ca.crt'); c.verify_flags &= ~ssl.VERIFY_X509_STRICT; "
-        "c.load_cert_chain('/etc/kubernetes/pki/etcd/server.crt', '/etc/kubernetes/pki/etcd/server.key'); "
-        f"b = json.dumps({{'action': 'ACTIVATE', 'memberID': '{number}', 'alarm': 'CORRUPT'}}).encode(); "
-        "u.urlopen(u.Request('https://127.0.0.1:2379/v3/maintenance/alarm', data=b), context=c)"
-    )
-    shell("cp1", f"python3 -c {shlex.quote(raise_alarm)}")
+    raise_alarm("cp1", members("cp1")["cp2"], "CORRUPT")
     assert "CORRUPT" in etcd("cp1", "alarm", "list")
     done = replace("cp2")
     assert not etcd("cp1", "alarm", "list").strip() and healthy("cp1") == set(CONTROL_PLANES)

@@ -7,7 +7,6 @@ follow each other. `make test` runs one upgrade; `make soak` (KUBEWRIGHT_ALL_FAU
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from pathlib import Path
@@ -15,50 +14,24 @@ from pathlib import Path
 import pytest
 import yaml
 from hardlab import ETCDCTL, addresses, control_planes, group, kubectl, members, shell
-from labtools import INVENTORY, ROOT, Notes, Recap, kill_in_step, playbook
+from labtools import INVENTORY, ROOT, Notes, kill_in_step, playbook
 from nightwatch import Nightwatch
+from upgradelab import (
+    NEW,
+    NEW_ETCD,
+    OLD,
+    cordoned,
+    fingerprints,
+    held_by_a_budget,
+    images,
+    soak,
+    upgrade,
+    versions,
+)
 
-from lab import recipes
 from lab.nodes import STATE
 
-EVERYTHING = bool(os.environ.get("KUBEWRIGHT_ALL_FAULTS"))
-soak = pytest.mark.skipif(not EVERYTHING, reason="takes long; make soak runs it")
-OLD, NEW = (entry["version"] for entry in recipes.lock()["kubernetes"][-2:])
-# Everything that an upgrade would write to on a host, and nothing that lives there.
-FILES = "/etc/kubernetes /etc/apt /var/lib/kubelet/config.yaml /var/lib/dpkg/status /usr/bin/kubeadm /usr/bin/kubelet"
-FINGERPRINT = f"find {FILES} -type f -printf '%p %s %T@\\n' 2>/dev/null | sort | sha256sum"
 AUDIT = "/var/log/kubernetes/audit/audit.log"
-
-
-def upgrade(*options: str, version: str = NEW, check: bool = True, where: Path | str = INVENTORY) -> Recap:
-    """Run the playbook."""
-    words = ["-e", f"kube_cluster_version={version}", "-e", f"lab_state={STATE}", *options]
-    done = playbook("upgrade", *words, inventory=str(where), check=check)
-    assert not check or not done.total("failed"), done.output[-4000:]
-    return done
-
-
-def versions() -> dict[str, str]:
-    """Return the version of each kubelet."""
-    items = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
-    return {one["metadata"]["name"]: one["status"]["nodeInfo"]["kubeletVersion"] for one in items}
-
-
-def images(host: str) -> dict[str, str]:
-    """Return the tags of the static pods of a control plane, as its manifests have them."""
-    text = shell(host, "grep -h image: /etc/kubernetes/manifests/*.yaml")
-    return dict(re.findall(r"/([a-z-]+):v?(\S+)", text))
-
-
-def cordoned() -> list[str]:
-    """Return the nodes that take no pods."""
-    items = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
-    return [one["metadata"]["name"] for one in items if one["spec"].get("unschedulable")]
-
-
-def fingerprints() -> dict[str, str]:
-    """Return what every host is like."""
-    return {host: shell(host, FINGERPRINT) for host in members()}
 
 
 def writes_since(host: str, begun: str) -> list[str]:
@@ -184,7 +157,7 @@ def test_a_cluster_is_upgraded_and_nobody_notices(notes: Notes, described: Path,
         assert {tags[name] for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")} == {
             NEW
         }
-        assert tags["etcd"] == recipes.lock()["kubernetes"][-1]["etcd"]
+        assert tags["etcd"] == NEW_ETCD
         servers = shell(host, "grep etcd-servers /etc/kubernetes/manifests/kube-apiserver.yaml")
         assert servers.strip().endswith("--etcd-servers=https://127.0.0.1:2379")
         backups = shell(host, "ls -d /etc/kubernetes/tmp/kubeadm-backup-etcd-* 2>/dev/null | wc -l")
@@ -308,16 +281,11 @@ def test_a_host_that_fails_stays_cordoned_until_a_run_brings_it_back(tmp_path: P
 def test_a_budget_that_never_lets_a_pod_go_is_named_before_the_first_host() -> None:
     """Nothing is touched; every host of it is named."""
     name = "kubewright-upgrade"
-    kubectl("create", "deployment", name, "--image=registry.k8s.io/pause:3.10.2")
-    kubectl("create", "poddisruptionbudget", name, f"--selector=app={name}", "--min-available=1")
-    try:
-        kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
+    with held_by_a_budget(name):
         options = ["-e", "kube_maintenance_reboot=always", "-e", f"lab_state={STATE}"]
         refused = playbook("maintain_nodes", *options, inventory=INVENTORY, check=False)
         assert "never lets" in refused.said and name in refused.said
         assert refused.total("changed") == 0 and not cordoned()
-    finally:
-        kubectl("delete", "deployment,poddisruptionbudget", name)
 
 
 def test_the_cluster_is_whole_in_the_end() -> None:

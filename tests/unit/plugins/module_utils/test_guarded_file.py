@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_a_new_file_that_works_stays_and_the_old_one_is_kept(path: Path) -> None
     assert file.previous.read_text() == "old" and not file.unproven
     assert path.stat().st_mode & 0o777 == 0o640 and file.previous.parent.stat().st_mode & 0o777 == 0o700
     assert [one.name for one in path.parent.iterdir()] == ["a.yaml"]
+
+
+def test_what_gets_its_name_is_in_the_run_log(path: Path, run_log: Path) -> None:
+    component, file = FakeComponent(path, "old", "new"), guarded(path)
+    file.replace("new", component, component)
+    lines = [json.loads(line) for line in run_log.read_text().splitlines()]
+    assert [line["state"] for line in lines if line["write"] == str(path)] == ["begin", "end"]
 
 
 def test_a_new_file_that_does_not_work_goes_and_the_old_one_is_seen_to_work(path: Path) -> None:

@@ -1,0 +1,52 @@
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of the steps at which runs are cut off."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from unittest.mock import Mock
+
+from crash import Course, Step, Table, _read_lines
+
+CLEAN = {Step("cp1", "apply"): 4.0, Step("cp2", "follow"): 2.0, Step("cp3", "follow"): None}
+
+
+def course(**more: object) -> Course:
+    return Course(Mock(), Mock(), Mock(), **more)  # type: ignore[arg-type]
+
+
+def test_each_step_is_left_until_it_was_cut_off(tmp_path: Path) -> None:
+    table = Table(tmp_path / "table.json", course(), "abc", dict(CLEAN), {Step("cp2", "follow")})
+    assert table.left == 2 and table.is_left(Step("cp1", "apply"))
+    assert not table.is_left(Step("cp2", "follow")) and not table.is_left(Step("cp1", "follow"))
+
+
+def test_steps_of_one_kind_count_for_each_other_but_none_twice(tmp_path: Path) -> None:
+    table = Table(
+        tmp_path / "table.json",
+        course(kind=lambda one: re.sub(r"cp\d", "*", str(one))),
+        "abc",
+        dict(CLEAN),
+        {Step("cp1", "follow"), Step("cp2", "unknown")},
+    )
+    assert table.left == 2
+    assert not table.is_left(Step("cp1", "follow")) and not table.is_left(Step("cp2", "unknown"))
+    assert table.is_left(Step("cp3", "follow")) and table.is_left(Step("cp3", "apply"))
+
+
+def test_a_table_that_was_kept_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "table.json"
+    Table(file, course(), "abc", dict(CLEAN), {Step("cp1", "apply")}, 7, 2).save()
+    kept = Table.load(file, course())
+    assert (kept.left, kept.runs, kept.beginnings, kept.commit) == (2, 7, 2, "abc")
+    assert kept.seconds == CLEAN
+
+
+def test_a_log_that_was_rotated_is_read_from_its_beginning(tmp_path: Path) -> None:
+    log = tmp_path / "steps.log"
+    log.write_text("new\n")
+    assert _read_lines(log, 100) == (["new"], 4)
+    assert _read_lines(log, 4) == ([], 4)
