@@ -285,9 +285,10 @@ def kill(container: str) -> None:
 
 def remove(names: list[str]) -> None:
     """Remove the containers of some hosts, with their disks."""
+    alive = running()
     for name in names:
         container = f"{PREFIX}{name}"
-        if container in running():
+        if container in alive:
             kill(container)
         podman("rm", "--force", "--ignore", "--time", "0", container)
         podman("volume", "rm", "--force", *(f"{container}-{volume}" for volume in VOLUMES), check=False)

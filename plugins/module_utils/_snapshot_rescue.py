@@ -40,6 +40,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._errors import 
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd import member_id, parse_health
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_database import Database
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_snapshot import (
+    lent,
     making,
     publish,
 )
@@ -218,13 +219,8 @@ class Rescuer:
         """A folder of its own, because the path of a socket must be short; the same one after a kill."""
         make_folder(self._sockets)
         mark = hashlib.sha256(wanted.folder.encode()).hexdigest()[:12]
-        folder = os.path.join(self._sockets, f"rescue-{mark}")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.mkdir(folder, 0o700)
-        try:
+        with lent(os.path.join(self._sockets, f"rescue-{mark}")) as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _copy(self, wanted: Wanted, found: Found, goal: str) -> None:
         """Copy the data; an etcd that is started meanwhile waits until that is done."""
