@@ -117,7 +117,7 @@ def _read_api(api: Api, now: datetime, facts: dict[str, Any]) -> list[str]:
     pods = [pod for pod in pods if (pod.get("spec") or {}).get("nodeName") in names]
     facts["control_plane"] = control_plane_facts(pods)
     servers = [pod for pod in facts["control_plane"] if pod["component"] == "kube-apiserver"]
-    facts["versions"] = sorted({pod["version"] for pod in servers if pod["version"]})
+    facts["versions"] = sorted({pod["version"] for pod in servers if pod["version"]} or {_own_version(api)})
     facts["version"] = oldest(facts["versions"])
     facts["skew"] = skew(facts["nodes"], facts["control_plane"])
     facts.update(_kubeadm_config(api, facts["topology"]))
@@ -129,6 +129,11 @@ def _read_api(api: Api, now: datetime, facts: dict[str, Any]) -> list[str]:
     requests = api.list("/apis/certificates.k8s.io/v1/certificatesigningrequests")
     facts["pending_csrs"] = pending_requests(requests, now)
     return etcd_urls(pods)
+
+
+def _own_version(api: Api) -> str:
+    """Return the version of this very API server, which answers some seconds before its kubelet shows its pod."""
+    return str(api.get("/version")["gitVersion"]).removeprefix("v")
 
 
 def _apps(api: Api, namespace: str, kind: str) -> list[dict[str, Any]]:

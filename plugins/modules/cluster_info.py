@@ -331,7 +331,7 @@ cluster:
       type: str
       sample: 1.36.4
     versions:
-      description: All versions of API servers.
+      description: All versions of API servers, as their pods show them; before there is a pod, that of the one asked.
       type: list
       elements: str
       sample: [1.36.4]
