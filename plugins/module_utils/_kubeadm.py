@@ -15,7 +15,9 @@ import contextlib
 import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import redact
@@ -51,6 +53,38 @@ def close_kubelet_files(folder: Path) -> None:
             (folder / name).chmod(0o600)
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What kubeadm printed, without secrets, and how it ended."""
+
+    argv: Sequence[str]
+    rc: int
+    stdout: str
+    stderr: str
+
+    def error(self, message: str, remedy: str, **facts: Any) -> CommandError:
+        """Return its failure as an error, with *facts* for the caller of the module."""
+        return CommandError(
+            message,
+            cmd=self.argv,
+            rc=self.rc,
+            stdout=self.stdout,
+            stderr=self.stderr,
+            why=failure(self.stderr) or failure(self.stdout),
+            remedy=remedy,
+            **facts,
+        )
+
+
+def run_kubeadm(runner: Runner, argv: Sequence[str], config: str, timeout: float) -> Ran:
+    """Run kubeadm with a configuration on its standard input; *timeout* is in seconds.
+
+    What it prints may hold tokens and keys, so nothing of it is kept unredacted.
+    """
+    done = runner.run(argv, check=False, stdin=config, timeout=timeout, secret=True)
+    return Ran(argv, done.rc, redact(done.stdout), redact(done.stderr))
+
+
 class Kubeadm:
     """Runs kubeadm on this host."""
 
@@ -79,21 +113,15 @@ class Kubeadm:
             argv.append("--ignore-preflight-errors=" + ",".join(ignored))
         if skip:
             argv.append("--skip-phases=" + ",".join(skip))
-        done = self._runner.run(argv, check=False, stdin=config, timeout=timeout, secret=True)
-        stdout, stderr = redact(done.stdout), redact(done.stderr)
-        if done.rc != 0:
-            reached = phases(stdout)
-            raise CommandError(
+        ran = run_kubeadm(self._runner, argv, config, timeout)
+        if ran.rc != 0:
+            reached = phases(ran.stdout)
+            raise ran.error(
                 f"kubeadm {words[0]} failed" + (f" in phase {reached[-1]}" if reached else ""),
-                cmd=argv,
-                rc=done.rc,
-                stdout=stdout,
-                stderr=stderr,
-                why=failure(stderr) or failure(stdout),
-                remedy="Mend the cause, then run again: it goes on from here. To begin anew instead, reset this "
-                "host with the playbook reset.yml and --limit first",
+                "Mend the cause, then run again: it goes on from here. To begin anew instead, reset this host with the "
+                "playbook reset.yml and --limit first",
             )
-        return stdout
+        return ran.stdout
 
     def reset(self, timeout: float, root: Path = Path("/")) -> None:
         """Take the remains of an interrupted init or join away, on this host only, but for the data of etcd.

@@ -27,12 +27,11 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._errors import 
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_cluster_plan import numbers
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm import (
     close_kubelet_files,
-    failure,
     phases,
+    run_kubeadm,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade_plan import CONTROL_PLANE
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
-from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import redact
 from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import step as log_step
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import StaticPods
@@ -282,49 +281,34 @@ class Upgrader:
             manifest_seconds=wanted.manifest_seconds,
         )
         try:
-            done = self._runner.run(argv, check=False, stdin=document, timeout=wanted.timeout, secret=True)
+            ran = run_kubeadm(self._runner, argv, document, wanted.timeout)
         except CommandError as error:
             if error.transient:  # Its time was over: it puts nothing back.
                 components = compare(before, manifests(self._root), "", failed=True)
                 error.facts.update(self._facts(components, ""))
                 error.remedy = _remedy(components, lost_manifests(self._root), wanted.version)
             raise
-        stdout, stderr = redact(done.stdout), redact(done.stderr)
         close_kubelet_files(self._root / "var/lib/kubelet")
-        components = compare(before, manifests(self._root), stdout, failed=done.rc != 0)
-        facts = self._facts(components, stdout)
-        if done.rc == 0:
-            told = self._tell(wanted, facts) if run.command == "apply" else ""
-            return {**facts, "stdout": stdout + told}
-        raise CommandError(
-            f"kubeadm upgrade {run.command} failed",
-            cmd=argv,
-            rc=done.rc,
-            stdout=stdout,
-            stderr=stderr,
-            why=failure(stderr) or failure(stdout),
-            remedy=_remedy(components, lost_manifests(self._root), wanted.version),
-            **facts,
-        )
+        components = compare(before, manifests(self._root), ran.stdout, failed=ran.rc != 0)
+        facts = self._facts(components, ran.stdout)
+        if ran.rc != 0:
+            remedy = _remedy(components, lost_manifests(self._root), wanted.version)
+            raise ran.error(f"kubeadm upgrade {run.command} failed", remedy, **facts)
+        told = self._tell(wanted, facts) if run.command == "apply" else ""
+        return {**facts, "stdout": ran.stdout + told}
 
     def _tell(self, wanted: Wanted, facts: Mapping[str, Any]) -> str:
         """Write the version into the ConfigMap, from which all others take it; return what kubeadm printed."""
         argv = ["kubeadm", "upgrade", "apply", "phase", *_TELLING.split("/"), _CONFIG]
         document = upgrade_configuration("apply", wanted.version)
-        done = self._runner.run(argv, check=False, stdin=document, timeout=_TELL_SECONDS, secret=True)
-        stdout, stderr = redact(done.stdout), redact(done.stderr)
-        if done.rc == 0:
-            return stdout
-        raise CommandError(
-            f"The cluster cannot be told of {wanted.version}",
-            cmd=argv,
-            rc=done.rc,
-            stdout=stdout,
-            stderr=stderr,
-            why=failure(stderr) or failure(stdout),
-            remedy="This host is done but for that. Mend the cause and run again: it goes on from here",
-            **facts,
-        )
+        ran = run_kubeadm(self._runner, argv, document, _TELL_SECONDS)
+        if ran.rc != 0:
+            raise ran.error(
+                f"The cluster cannot be told of {wanted.version}",
+                "This host is done but for that. Mend the cause and run again: it goes on from here",
+                **facts,
+            )
+        return ran.stdout
 
     def _facts(self, components: Sequence[Component], stdout: str) -> dict[str, Any]:
         foreign = _FOREIGN.findall(stdout)

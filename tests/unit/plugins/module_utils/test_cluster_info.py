@@ -242,6 +242,20 @@ def test_pods_of_a_deleted_node_are_ignored() -> None:
     assert {pod["node"] for pod in observe(WithoutNode())["control_plane"]} == {"cp1", "cp2"}
 
 
+def test_before_there_is_a_pod_the_api_server_itself_tells_its_version() -> None:
+    """A run that is killed right after kubeadm's init finds an API server whose pod the kubelet has not shown yet."""
+
+    class WithoutPods(FakeApi):
+        def get(self, path: str, **query: Any) -> Any:
+            return {"gitVersion": "v1.36.3"} if path == "/version" else super().get(path, **query)
+
+        def list(self, path: str, **query: Any) -> list[dict[str, Any]]:
+            return [] if path.endswith("/pods") else super().list(path, **query)
+
+    facts = observe(WithoutPods())
+    assert (facts["version"], facts["versions"]) == ("1.36.3", ["1.36.3"])
+
+
 def test_without_etcdctl_the_remedy_is_told() -> None:
     facts = observe(etcdctl=FakeEtcdctl(member_list=(127, "", "No such file or directory")))
     assert facts["answers"]
