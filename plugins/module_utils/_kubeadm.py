@@ -57,7 +57,7 @@ def close_kubelet_files(folder: Path) -> None:
 class Ran:
     """What kubeadm printed, without secrets, and how it ended."""
 
-    argv: Sequence[str]
+    argv: list[str]
     rc: int
     stdout: str
     stderr: str
@@ -76,7 +76,7 @@ class Ran:
         )
 
 
-def run_kubeadm(runner: Runner, argv: Sequence[str], config: str, timeout: float) -> Ran:
+def run_kubeadm(runner: Runner, argv: list[str], config: str, timeout: float) -> Ran:
     """Run kubeadm with a configuration on its standard input; *timeout* is in seconds.
 
     What it prints may hold tokens and keys, so nothing of it is kept unredacted.
