@@ -24,6 +24,8 @@ OUTPUT = ROOT / "tests" / "output"
 INVENTORY = os.environ.get("KUBEWRIGHT_INVENTORY") or "inventories/lab"
 ADDRESSES = {f"cp{number}": f"10.198.{NUMBER}.1{number}" for number in (1, 2, 3)}
 VIP = f"10.198.{NUMBER}.100"
+# Seconds in which any playbook ends: an upgrade of five hosts on two cores takes half of it.
+LONGEST = 2700
 
 
 def run(
@@ -103,7 +105,8 @@ def recap(output: str) -> dict[str, dict[str, int]]:
 def playbook(name: str, *options: str, inventory: str = INVENTORY, check: bool = True) -> Recap:
     """Run a playbook of the collection."""
     begun = time.monotonic()
-    output = run("ansible-playbook", "-i", inventory, f"playbooks/{name}.yml", *options, check=check)
+    argv = ["ansible-playbook", "-i", inventory, f"playbooks/{name}.yml", *options]
+    output = run(*argv, check=check, timeout=LONGEST)
     return Recap(recap(output), time.monotonic() - begun, output)
 
 

@@ -141,7 +141,8 @@ def remove(host: str = "") -> None:
 def _create(objects: list[dict[str, Any]]) -> None:
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     config = "--kubeconfig=/etc/kubernetes/admin.conf"
-    shell(control_planes()[0], f"echo {shlex.quote(text)} | kubectl {config} create -f -")
+    # The shell's echo would read the scripts' line ends in the JSON.
+    shell(control_planes()[0], f"printf %s {shlex.quote(text)} | kubectl {config} create -f -")
 
 
 def _wait(what: str) -> None:
