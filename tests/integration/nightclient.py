@@ -56,8 +56,9 @@ def main() -> None:
         say(trouble=trouble)
 
     callers = [
-        Caller(f"kubernetes fresh on {node}", read(Line(*place, tls), path), told, every=every),
-        Caller(f"kubernetes kept on {node}", read(Line(*place, tls, keep=4), path), told, every=every),
+        # These share the pace.
+        Caller(f"kubernetes fresh on {node}", read(Line(*place, tls), path), told, every=2 * every),
+        Caller(f"kubernetes kept on {node}", read(Line(*place, tls, keep=4), path), told, every=2 * every),
         # Its users try once.
         Caller(f"workload on {node}", call(web), told, every=every, tries=1),
     ]

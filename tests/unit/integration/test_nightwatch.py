@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -78,6 +79,20 @@ def test_no_drain_is_held_up_by_the_workload_nor_takes_the_clients(monkeypatch: 
     assert not any("emptyDir" in volume for volume in client["volumes"])
     settings = {one["name"]: one.get("value") for one in client["containers"][0]["env"]}
     assert float(settings["EVERY"] or 0) == pytest.approx(0.3) and settings["WEB_ADDRESS"] == "10.96.0.7"
+
+
+def test_what_is_made_reaches_kubectl_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts have line ends and backslashes, and the shell of a Debian host is dash."""
+    read: list[object] = []
+
+    def shell(_host: str, script: str) -> None:
+        said = subprocess.run(["sh", "-c", script.rpartition("|")[0]], capture_output=True, check=True)
+        read.append(json.loads(said.stdout)["items"])
+
+    monkeypatch.setattr(nightpods, "control_planes", lambda: ["cp1"])
+    monkeypatch.setattr(nightpods, "shell", shell)
+    nightpods._create(nightpods.base())
+    assert read == [nightpods.base()]
 
 
 class FakeApi(ThreadingHTTPServer):
