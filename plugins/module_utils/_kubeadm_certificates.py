@@ -113,8 +113,11 @@ def _under(root: Path, path: str) -> Path:
     return root / path.lstrip("/")
 
 
-def plan(seen: Seen, days: float) -> Plan:
-    """Decide what is renewed, and who is restarted for it or still runs by an older file."""
+def plan(seen: Seen, days: float, *, lent: bool = False) -> Plan:
+    """Decide what is renewed, and who is restarted for it or still runs by an older file.
+
+    *lent* says that the API server still asks members of etcd that a run which was cut off has lent it.
+    """
     due = [name for name, left in seen.days_left.items() if left < days]
     renew = tuple(name for name in due if name in seen.signable)
     old = {CERTIFICATES[name].user for name in renew} | {
@@ -123,6 +126,8 @@ def plan(seen: Seen, days: float) -> Plan:
         if not CERTIFICATES[name].reloads
         and written > seen.running_since.get(CERTIFICATES[name].user, written)
     }
+    if lent:
+        old.add("kube-apiserver")
     return Plan(
         renew,
         tuple(name for name in COMPONENTS if name in old and name in seen.running_since),

@@ -413,6 +413,16 @@ class _Planner:
             for problem in host.problems:
                 self._made.problems.append({"what": problem, "where": host.name, "why": "", "remedy": ""})
         for host in self._strangers:
+            if host.control_plane:
+                # Every gate on the way, and every load balancer, counts on the control planes of the inventory.
+                self._problem(
+                    "A control plane of the inventory is no node",
+                    host.name,
+                    f"the cluster has no node {host.node}",
+                    "Join it with the playbook site.yml at the version that the cluster runs, or take it out of the "
+                    "inventory, then upgrade",
+                )
+                continue
             self._made.notices.append(
                 finding(
                     "A host of the inventory is no node",

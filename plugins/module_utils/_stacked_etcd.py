@@ -261,6 +261,10 @@ class LentEtcd:
         self._manifest = manifest
         self._file = GuardedFile(manifest, state) if state else GuardedFile(manifest)
 
+    def has(self, urls: Iterable[str]) -> bool:
+        """Tell whether the API server asks any of these endpoints; without a manifest there is none that would."""
+        return self._manifest.exists() and not set(urls).isdisjoint(etcd_servers(self._text()))
+
     def lend(self, urls: Iterable[str]) -> bool:
         """Add the endpoints that the API server does not have; tell whether there were any."""
         own = etcd_servers(self._text())

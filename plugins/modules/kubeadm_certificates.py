@@ -27,7 +27,8 @@ options:
   lend_etcd:
     description:
       - The client URLs of the other members of etcd, which the API server of this host asks too while its own etcd is
-        restarted. Left out, nothing is lent.
+        restarted. One that still asks them, because a run was cut off, is restarted to ask its own only. Left out,
+        nothing is lent.
     type: list
     elements: str
     default: []
@@ -136,13 +137,13 @@ def apply(planned: Plan, params: dict[str, Any], runner: Runner, pods: StaticPod
     """Renew, and restart one component after the other."""
     # Its own credentials for etcd may be among those that are renewed: the member is looked at before.
     etcd: StackedEtcd | None = None
-    lent: LentEtcd | None = None
+    lent = LentEtcd(runner, pods) if params["lend_etcd"] else None
     if "etcd" in planned.restart:
         etcd = StackedEtcd(runner, client(runner, params), lambda: Deadline(params["timeout"]), pods=pods)
         seen = etcd.look()
         etcd.gate(seen)
-        lent = LentEtcd(runner, pods)
-        lent.lend(params["lend_etcd"])
+        if lent:
+            lent.lend(params["lend_etcd"])
     renew(runner, planned.renew)
     for component in planned.restart:
         if etcd and component == "etcd":
@@ -154,7 +155,7 @@ def apply(planned: Plan, params: dict[str, Any], runner: Runner, pods: StaticPod
         text = (MANIFESTS / f"{component}.yaml").read_text(encoding="utf-8")
         [pod] = Translator(runner).read([text])
         pods.restart(component, pod, lambda: True)
-    if lent:
+    if etcd and lent:
         lent.take_back(params["lend_etcd"])
 
 
@@ -166,7 +167,8 @@ def work(params: dict[str, Any], runner: Runner, *, act: bool) -> dict[str, Any]
         raise KubewrightError(
             "This host has none of kubeadm's certificates", remedy="Run this on control planes"
         )
-    planned = plan(seen, params["days"])
+    lent = LentEtcd(runner, pods).has(params["lend_etcd"])
+    planned = plan(seen, params["days"], lent=lent)
     if act:
         apply(planned, params, runner, pods)
     copies = map(Path, params["kubeconfigs"])

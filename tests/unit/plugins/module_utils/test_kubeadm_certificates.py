@@ -65,6 +65,11 @@ def test_a_process_that_is_older_than_its_file_is_restarted(name: str, restarted
     assert plan(seen(written={**SEEN.written, name: STARTED + 1}), 180) == Plan((), restarted)
 
 
+def test_an_api_server_that_still_asks_what_was_lent_is_restarted() -> None:
+    """A run was cut off after the restart of etcd: nothing else is left to do."""
+    assert plan(SEEN, 180, lent=True) == Plan((), ("kube-apiserver",))
+
+
 def test_a_component_that_does_not_run_is_not_restarted() -> None:
     running = {name: STARTED for name in COMPONENTS if name != "etcd"}
     found = plan(seen(running_since=running), 366)

@@ -396,6 +396,12 @@ def test_a_host_that_is_no_node_is_left_out() -> None:
     assert any(one["where"] == "w9" for one in result.notices)
 
 
+def test_a_control_plane_that_is_no_node_is_refused() -> None:
+    """No gate on the way would let anybody begin."""
+    made = make(there=[*hosts(*CPS, *WORKERS), Host("cp4", "cp4", control_plane=True)])
+    assert [one["where"] for one in made.problems] == ["cp4"]
+
+
 def test_a_limit_to_workers_needs_control_planes_that_are_done() -> None:
     limited = [one if one.name == "w1" else replace(one, facts=None) for one in hosts()]
     assert "Run without --limit first" in told(make(there=limited))

@@ -224,13 +224,16 @@ def test_the_other_members_are_lent_once(tmp_path: Path, host: Host) -> None:
     runner = Runner(host.run_command)
     lent = stacked.LentEtcd(runner, host.pods, manifest=manifest, state=tmp_path / "state")  # type: ignore[arg-type]
     others = ["https://10.0.0.12:2379", "https://10.0.0.13:2379"]
+    assert lent.has(others) is False
     assert lent.lend(others) is True
+    assert lent.has(others[:1]) is True and lent.has([]) is False
     assert stacked.etcd_servers(manifest.read_text()) == ["https://127.0.0.1:2379", *others]
     assert "--secure-port=6443" in manifest.read_text()
     assert lent.lend(others) is False and lent.lend([]) is False
     assert lent.take_back(others) is True and manifest.read_text() == API_SERVER
     with pytest.raises(KubewrightError, match="runs no API server as a static pod"):
         stacked.LentEtcd(runner, host.pods, manifest=tmp_path / "none").lend(others)  # type: ignore[arg-type]
+    assert not stacked.LentEtcd(runner, host.pods, manifest=tmp_path / "none").has(others)  # type: ignore[arg-type]
     # Never the last one.
     assert lent.take_back([*others, "https://127.0.0.1:2379"]) is False
     assert len(host.pods.texts) == 2
