@@ -49,6 +49,14 @@ ATTEMPTS = 3
 TRANSIENT = (408, 429)
 
 
+def passwords(access: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Return what of the options of servers is secret: set a module's no_log_values to it.
+
+    Otherwise Ansible masks the name of a user as well, wherever that word stands in what the module returns.
+    """
+    return {wants["password"] for wants in access.values() if wants.get("password")}
+
+
 @dataclass(frozen=True)
 class Access:
     """How to reach a server, in the names of the arguments of `open_url`."""

@@ -103,7 +103,7 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubewright.cluster.plugins.module_utils._fetch import Access, Fetcher
+from ansible_collections.kubewright.cluster.plugins.module_utils._fetch import Access, Fetcher, passwords
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._sources import Source, problems, server
 
@@ -137,6 +137,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
+    module.no_log_values = passwords(options["access"])
     deadline = Deadline(options["timeout"])
     sources = [Source(**source) for source in options["sources"]]
     # Ansible removes this folder when the module ends.

@@ -285,6 +285,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils import _half_do
 from ansible_collections.kubewright.cluster.plugins.module_utils._cluster_info import observe_cluster
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, alone
+from ansible_collections.kubewright.cluster.plugins.module_utils._fetch import passwords
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import etcd_access, observe_host
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade_plan import (
@@ -396,6 +397,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("gather", "plan", ["version"])]
     )
+    module.no_log_values = passwords(module.params["access"])
     try:
         if module.params["gather"] == "host":
             result = look_at_host(module.params, Runner(module.run_command))

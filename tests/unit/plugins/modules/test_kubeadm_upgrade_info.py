@@ -139,3 +139,12 @@ def test_a_cluster_that_was_told_is_not_rehearsed(
     cluster.facts = {**ANSWERS, "kubeadm_version": "1.36.9"}
     run(capsys, {"version": "1.36.9"})
     assert cluster.asked[0][1] is False
+
+
+def test_a_password_is_masked_and_the_name_of_its_user_is_not(
+    capsys: pytest.CaptureFixture[str], cluster: FakeCluster
+) -> None:
+    cluster.facts = {**ANSWERS, "error": "sesame is the word"}
+    access = {"mirror.example.com": {"username": "registry", "password": "sesame"}}
+    found = run(capsys, {"version": "1.36.9", "access": access})
+    assert found["images"][0].startswith("registry.k8s.io/etcd:") and "sesame" not in json.dumps(found)
