@@ -284,8 +284,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils import _half_done as half_done
 from ansible_collections.kubewright.cluster.plugins.module_utils._cluster_info import observe_cluster
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
-from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, alone
 from ansible_collections.kubewright.cluster.plugins.module_utils._fetch import passwords
+from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, alone
 from ansible_collections.kubewright.cluster.plugins.module_utils._host_info import etcd_access, observe_host
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrade_plan import (
