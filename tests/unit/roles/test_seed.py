@@ -54,7 +54,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dic
     )
     plays = []
     for name, (holder, failing, *_rest) in CASES.items():
-        answer = "{{ {'begins': __kube_control_plane_is_seed and allowed | bool, 'allowed': allowed | bool} | to_json }}"
+        answer = "{{ {'begins': __kube_control_plane_is_seed and allowed, 'allowed': allowed} | to_json }}"
         copy = {
             "content": answer,
             "dest": f"{folder}/{name}-{{{{ inventory_hostname }}}}.json",
