@@ -166,6 +166,9 @@ def fetch(
 
 def private_apt(folder: Path, sources: Path) -> list[str]:
     """Return the options by which apt keeps everything below *folder*, and reads one list of sources only."""
+    for name in ("lists", "cache/archives"):
+        # It makes this one itself only below its own folders.
+        (folder / name / "partial").mkdir(parents=True, exist_ok=True)
     settings = {
         "Dir::Etc::SourceList": str(sources),
         "Dir::Etc::SourceParts": "/dev/null",
