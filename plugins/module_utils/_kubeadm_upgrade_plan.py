@@ -64,12 +64,13 @@ Finding = dict[str, str]
 class Target:
     """What is to run. ``images`` are tags by the last part of the image's name, as the target's own kubeadm says.
 
-    ``refusal`` is what that kubeadm objects to when it rehearses.
+    ``refusal`` is what that kubeadm objects to when it rehearses, ``silence`` why it could not be asked.
     """
 
     version: str
     images: Mapping[str, str] = field(default_factory=dict)
     refusal: str = ""
+    silence: str = ""
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,9 @@ class _Planner:
         self._hosts_fit()
         made.problems += list(made.etcd.problems)
         made.notices += list(made.etcd.notices)
+        if self._target.silence:
+            what = f"kubeadm {self._target.version} cannot be asked"
+            made.problems.append(finding(what, "", self._target.silence, ""))
         if self._target.refusal:
             made.problems.append(
                 finding(

@@ -88,14 +88,15 @@ def ask(
     if release(version) is None:
         return Target(version), []
     images: list[str] = []
+    refusal = silence = ""
     try:
         path = _kubeadm(run_command, question, private)
         kubeadm = TargetKubeadm(run_command, path)
         images = kubeadm.images(cluster_configuration, version)
         refusal = kubeadm.rehearse(version, question.ignored, private / "rehearsal") if rehearse else ""
     except KubewrightError as error:
-        refusal = str(error)
-    return Target(version, tags(images), refusal), images
+        silence = str(error)
+    return Target(version, tags(images), refusal, silence), images
 
 
 def _kubeadm(run_command: Callable[..., tuple[int, str, str]], question: Question, private: Path) -> str:

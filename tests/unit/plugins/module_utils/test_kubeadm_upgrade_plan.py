@@ -492,7 +492,9 @@ def test_what_the_hosts_and_the_targets_kubeadm_object_to() -> None:
     there[3] = replace(there[3], problems=["the repository has no 1.37.1"])
     assert "the repository has no 1.37.1 w1" in told(make(there=there))
     refused = plan(replace(TARGET, refusal="CoreDNS cannot migrate"), cluster(), hosts(), RULES)
-    assert "CoreDNS cannot migrate" in told(refused)
+    assert f"kubeadm {NEW} refuses the upgrade" in told(refused) and "CoreDNS cannot migrate" in told(refused)
+    silent = plan(replace(TARGET, silence="The repository has none."), cluster(), hosts(), RULES)
+    assert f"kubeadm {NEW} cannot be asked" in told(silent) and "refuses" not in told(silent)
 
 
 def test_a_control_plane_without_the_tools_of_etcd_is_refused_before_its_turn() -> None:

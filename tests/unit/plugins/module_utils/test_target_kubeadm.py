@@ -93,7 +93,7 @@ def question(**more: Any) -> Question:
 
 def test_a_kubeadm_that_is_fetched_tells_images_and_rehearses(host: FakeHost, tmp_path: Path) -> None:
     found, images = ask(host.run_command, question(), CONFIGURATION, tmp_path, rehearse=True)
-    assert found.version == NEW and found.refusal == ""
+    assert found.version == NEW and found.refusal == found.silence == ""
     assert found.images == {"kube-apiserver": "v1.37.1", "coredns": "v1.14.9", "etcd": "3.7.0-0"}
     assert images == IMAGES.split()
     assert host.names == ["https://mirror.example.com/v1.37/deb/Release.key"]
@@ -153,23 +153,21 @@ def test_what_kubeadm_objects_to_is_a_refusal(host: FakeHost, tmp_path: Path) ->
         ("update", (100, "", "E: The repository is not signed.\n"), "is not signed"),
     ],
 )
-def test_a_repository_that_does_not_have_it_is_a_refusal(
+def test_a_repository_that_does_not_have_it_is_told(
     host: FakeHost, tmp_path: Path, verb: str, answer: tuple[int, str, str], why: str
 ) -> None:
     host.apt[verb] = answer
     found, images = ask(host.run_command, question(), CONFIGURATION, tmp_path, rehearse=True)
-    assert why in found.refusal and "kube_cluster_package_url" in found.refusal and images == []
+    assert why in found.silence and "kube_cluster_package_url" in found.silence and images == []
 
 
 def test_the_key_must_have_its_checksum(host: FakeHost, tmp_path: Path) -> None:
     right = f"sha256:{hashlib.sha256(KEY).hexdigest()}"
-    assert (
-        ask(host.run_command, question(checksum=right), CONFIGURATION, tmp_path, rehearse=True)[0].refusal
-        == ""
-    )
+    found, _ = ask(host.run_command, question(checksum=right), CONFIGURATION, tmp_path, rehearse=True)
+    assert found.silence == ""
     wrong = f"sha256:{'0' * 64}"
     found, _ = ask(host.run_command, question(checksum=wrong), CONFIGURATION, tmp_path, rehearse=True)
-    assert "does not have its checksum" in found.refusal
+    assert "does not have its checksum" in found.silence
 
 
 def test_no_version_asks_nobody(host: FakeHost, tmp_path: Path) -> None:
@@ -183,7 +181,7 @@ def test_no_repository_and_no_program(host: FakeHost, tmp_path: Path) -> None:
     found, _images = ask(
         host.run_command, Question(NEW, Repository("")), CONFIGURATION, tmp_path, rehearse=True
     )
-    assert "no repository to fetch it from" in found.refusal
+    assert "no repository to fetch it from" in found.silence
 
 
 def test_only_the_tag_of_etcd_is_taken_out() -> None:
