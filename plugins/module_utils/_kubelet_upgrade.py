@@ -8,21 +8,41 @@ PRIVATE to the collection: this interface can change in any release.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import Unproven
+from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import (
+    COMPONENTS,
+    KUBELET,
+    Plan,
+    Switch,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubectl_yaml import Translator
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubelet_settings import CONFIG, Kubelet
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 _TIMEOUT = 90.0  # seconds
+# What the kubelet itself gives a static pod to end (terminationGracePeriodSeconds), in seconds.
+_GRACE = 30
 
 
-def restart_kubelet(runner: Runner, api: Any, node: str, version: str, seconds: float) -> None:
-    """Restart the kubelet, and wait until its node is Ready and reports the version."""
+def restart_kubelet(
+    runner: Runner, api: Any, node: str, version: str, seconds: float, *, control_plane: bool = False
+) -> None:
+    """Restart the kubelet, and wait until its node is Ready and reports the version.
+
+    The id of a static pod is a digest of what the kubelet makes of its manifest, and kubelets of two minors make
+    something else of it (applyDefaults in pkg/kubelet/config/common.go). The new one would start all of a control plane
+    anew while the old pods still run, and etcd would end before the API server has told anybody that it goes. So they
+    end in their order first, while no kubelet runs. Whoever is cut off here leaves that to `wake_kubelet`.
+    """
     deadline = Deadline(seconds)
+    if control_plane:
+        switch = Switch(runner, deadline)
+        switch.stop(Plan((), tuple(switch.look(COMPONENTS)), "stop"), COMPONENTS, _GRACE)
     # Its package, or kubeadm's, may have brought another unit.
     runner.run(["systemctl", "daemon-reload"], timeout=_TIMEOUT)
     [config] = Translator(runner).read([CONFIG.read_text(encoding="utf-8")])
@@ -41,6 +61,17 @@ def restart_kubelet(runner: Runner, api: Any, node: str, version: str, seconds: 
             remedy=f"Read 'journalctl -u kubelet' on {node} and mend the cause, then run again",
             **error.facts,
         ) from error
+
+
+def wake_kubelet(runner: Runner, serves: Callable[[], bool], seconds: float) -> None:
+    """Start the kubelet of a control plane where a run was cut off that had stopped it, and wait until this one serves.
+
+    kubeadm asks the API server of its own host.
+    """
+    deadline = Deadline(seconds)
+    if not Switch(runner, deadline).kubelet_runs():
+        runner.run(["systemctl", "start", KUBELET], timeout=_TIMEOUT)
+        wait_for(serves, deadline, what="the API server of this host to serve again")
 
 
 def reported(node: dict[str, Any]) -> str:

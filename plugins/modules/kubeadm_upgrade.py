@@ -28,7 +28,8 @@ options:
         run that was cut off in between.
       - V(kubelet_config) writes the kubelet's configuration for the wanted version. Take the pods off the node first.
       - V(kubelet) restarts the kubelet where another version is installed than the one that runs, and waits until the
-        node is Ready with it.
+        node is Ready with it. The static pods of a control plane end in their order before, the API server first,
+        because a kubelet of another minor makes all of them anew in one moment.
     type: str
     choices: [control_plane, addons, kubelet_config, kubelet]
     required: true
@@ -245,7 +246,10 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm_upgrad
     etcd_after,
     plan,
 )
-from ansible_collections.kubewright.cluster.plugins.module_utils._kubelet_upgrade import restart_kubelet
+from ansible_collections.kubewright.cluster.plugins.module_utils._kubelet_upgrade import (
+    restart_kubelet,
+    wake_kubelet,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._stacked_etcd import LentEtcd
@@ -300,9 +304,16 @@ def act(
 ) -> dict[str, Any]:
     """Carry the run out."""
     if run.restart:
-        restart_kubelet(runner, api, params["node_name"], wanted.version, params["timeout"])
+        version, seconds = wanted.version, params["timeout"]
+        restart_kubelet(
+            runner, api, params["node_name"], version, seconds, control_plane=bool(seen.manifests)
+        )
     if not run.command:
         return {}
+    if seen.manifests:
+        wake_kubelet(
+            runner, lambda: bool(KubeApi.from_kubeconfig(KUBELET_CONF, runner).get("/readyz")), SECONDS
+        )
     upgrader = Upgrader(runner, api, ROOT)
     upgrader.prepare(run)
     lent = False

@@ -149,7 +149,8 @@ def test_a_run_that_is_cut_off_is_finished_by_the_next(step: str) -> None:
 def test_a_cluster_is_upgraded_and_nobody_notices(notes: Notes, described: Path, tmp_path: Path) -> None:
     """Control planes one by one, both workers at once, as the group variables say."""
     with Nightwatch(tmp_path, f"upgrade.yml {OLD} -> {NEW}") as watch:
-        done = upgrade(where=described)
+        # Five hosts have this machine's processors between them, and would all look at themselves at the same time.
+        done = upgrade("--forks", "1", where=described)
     notes.add(
         f"upgrade.yml {OLD} -> {NEW}, 3 + 2 hosts, under a watch: {done.seconds:.0f} s; {watch.report.summary()}"
     )

@@ -28,6 +28,8 @@ class FakeHost:
         self.calls: list[str] = []
         self.reported = f"v{NEW}"
         self.fails = False
+        self.state = "active"
+        self.running = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
         config = tmp_path / "config.yaml"
         config.write_text("kind: KubeletConfiguration\n")
         monkeypatch.setattr(upgrade, "CONFIG", config)
@@ -35,7 +37,15 @@ class FakeHost:
 
     def run_command(self, argv: list[str], **_options: Any) -> tuple[int, str, str]:
         words = argv[3:] if argv[0] == "timeout" else argv
-        self.calls.append(" ".join(words[:2]))
+        if words[:2] in (["crictl", "ps"], ["crictl", "pods"]):
+            name = next(word for word in words if "container.name=" in word or "component=" in word)
+            found = [{"id": name.rpartition("=")[2]}] if name.rpartition("=")[2] in self.running else []
+            return 0, json.dumps({"containers": found} if words[1] == "ps" else {"items": []}), ""
+        if words[:2] == ["crictl", "stop"]:
+            self.running.remove(words[-1])
+        if words[:2] == ["systemctl", "show"]:
+            return 0, f"{self.state}\n", ""
+        self.calls.append(" ".join([*words[:2], *words[3:]]))
         return 0, json.dumps({"kind": "KubeletConfiguration"}), ""
 
     def restart(self, config: dict[str, Any]) -> None:
@@ -49,8 +59,10 @@ class FakeHost:
         assert path == "/api/v1/nodes/w1"
         return {"status": {"nodeInfo": {"kubeletVersion": self.reported}}}
 
-    def run(self, seconds: float = 5) -> None:
-        upgrade.restart_kubelet(Runner(self.run_command), self, "w1", NEW, seconds)
+    def run(self, seconds: float = 5, control_plane: bool = False) -> None:
+        upgrade.restart_kubelet(
+            Runner(self.run_command), self, "w1", NEW, seconds, control_plane=control_plane
+        )
 
 
 @pytest.fixture
@@ -61,6 +73,35 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHost:
 def test_the_units_are_read_again_before_the_restart(host: FakeHost) -> None:
     host.run()
     assert host.calls.index("systemctl daemon-reload") < host.calls.index("restart")
+
+
+def test_static_pods_end_in_their_order_while_no_kubelet_runs(host: FakeHost) -> None:
+    """The new one would make all of them anew in one moment, and etcd could go before the API server."""
+    host.run(control_plane=True)
+    assert host.calls == [
+        "systemctl stop",
+        *(
+            f"crictl stop {name}"
+            for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
+        ),
+        "systemctl daemon-reload",
+        host.calls[-2],
+        "restart",
+    ]
+
+
+def test_pods_of_a_worker_go_on_running(host: FakeHost) -> None:
+    host.run()
+    assert not any(call.startswith(("crictl", "systemctl stop")) for call in host.calls)
+
+
+@pytest.mark.parametrize("state", ["active", "activating", "inactive", "failed"])
+def test_a_kubelet_that_a_cut_off_run_has_stopped_is_started(host: FakeHost, state: str) -> None:
+    host.state = state
+    asked = []
+    upgrade.wake_kubelet(Runner(host.run_command), lambda: bool(asked.append(1) or True), 5)
+    stood = state in ("inactive", "failed")
+    assert (host.calls == ["systemctl start"]) is stood and len(asked) == stood
 
 
 def test_a_kubelet_that_does_not_come_up_is_told_with_its_log(host: FakeHost) -> None:

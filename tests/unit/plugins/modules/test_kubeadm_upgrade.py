@@ -37,7 +37,9 @@ class FakeHost:
         monkeypatch.setattr(kubeadm_upgrade.KubeApi, "from_kubeconfig", lambda *_a, **_k: self)
         monkeypatch.setattr(kubeadm_upgrade, "LentEtcd", lambda *_a: self)
         monkeypatch.setattr(
-            kubeadm_upgrade, "restart_kubelet", lambda _r, _a, node, *_: self.restarted.append(node)
+            kubeadm_upgrade,
+            "restart_kubelet",
+            lambda _r, _a, node, *_w, control_plane: self.restarted.append(f"{node} {control_plane}"),
         )
         monkeypatch.setattr(AnsibleModule, "run_command", self.run_command)
         monkeypatch.setattr(kubeadm_upgrade.Runner, "find", lambda _self, program: f"/usr/bin/{program}")
@@ -77,6 +79,8 @@ class FakeHost:
                 json.dumps({"containers": [{"id": "c", "labels": label, "state": "CONTAINER_RUNNING"}]}),
                 "",
             )
+        if words[0] == "systemctl":
+            return 0, "active\n", ""
         if words[1] == "config":
             return 0, "registry.k8s.io/etcd:3.7.0-0\n", ""
         self.calls.append(words)
@@ -152,9 +156,9 @@ def test_a_kubelet_is_restarted_where_another_one_is_installed(
 ) -> None:
     assert run(capsys, "kubelet", check=True)["changed"] is True and host.restarted == []
     done = run(capsys, "kubelet")
-    assert done["kubelet"] == {"from": OLD, "to": NEW, "restarted": True} and host.restarted == ["cp1"]
+    assert done["kubelet"] == {"from": OLD, "to": NEW, "restarted": True} and host.restarted == ["cp1 True"]
     host.kubelet = NEW
-    assert run(capsys, "kubelet")["changed"] is False and host.restarted == ["cp1"]
+    assert run(capsys, "kubelet")["changed"] is False and host.restarted == ["cp1 True"]
 
 
 def test_backups_go_only_when_asked(capsys: pytest.CaptureFixture[str], host: FakeHost) -> None:
