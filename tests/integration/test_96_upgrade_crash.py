@@ -1,6 +1,6 @@
 """Kill upgrade.yml anywhere, run it again: it ends with everything at the new version, and cordoned is who was before.
 
-`make test` cuts one upgrade off at four moments in a row, `make soak` at seven. And `make soak`
+`make test` cuts one upgrade off at four moments in a row, `make soak` at eight. And `make soak`
 (KUBEWRIGHT_ALL_CRASHES) makes the table of all steps from a clean run, and cuts runs off at each of them. One upgrade
 takes many cuts, so that few clusters at OLD have to be made. The table is kept beside the checkout until it is done
 (.cache/crash-table-upgrade-3+2.json): a soak that was interrupted goes on with the steps that are left.
@@ -52,9 +52,13 @@ MOMENTS = [
     Moment("kubeadm applies", step("", "kubeadm_upgrade run kubeadm upgrade apply --config"), CONTROLLER, 15),
     Moment("kubeadm follows", step("", "kubeadm_upgrade run kubeadm upgrade node --config"), SESSIONS, 15),
     Moment("a control plane is cordoned", step("", "drain_node api PATCH"), CONTROLLER),
-    Moment("apt unpacks a worker's kubelet", file("worker1", "/usr/bin/kubelet.dpkg-new"), SESSIONS),
+    Moment("static pods end", step("", "kubeadm_upgrade run systemctl stop kubelet"), SESSIONS, 2),
+    Moment("apt unpacks a worker's kubelet", file("worker1", "/usr/bin/kubelet.dpkg-new"), POWER),
     Moment(
-        "the new kubelet starts", step("worker2", "kubeadm_upgrade run systemctl restart kubelet"), POWER, 1
+        "the new kubelet starts",
+        step("worker2", "kubeadm_upgrade run systemctl restart kubelet"),
+        CONTROLLER,
+        1,
     ),
 ]
 # Each costs a minute or more. Among every second one are all three ways to be cut off.
