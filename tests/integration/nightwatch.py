@@ -29,6 +29,9 @@ KEPT = 6
 EVERY = 0.2
 # Seconds that the watch and the clients have for the end.
 PATIENCE = 20
+# Seconds without a failure in which what the start of the clients has cost is over, and how long that is waited for.
+CALM = 5.0
+UNREST = 60
 
 
 @dataclass
@@ -113,6 +116,7 @@ class Nightwatch:
             except BaseException:
                 self._troubles.append(nightpods.state())
                 raise
+            self._settle()
             self._clients = nightpods.clients()
             self._stack = stack.pop_all()
         return self
@@ -147,6 +151,14 @@ class Nightwatch:
             and all(one.calls > one.failed for one in figures)
             and bool(self._watcher.seen & self._confirmed)
         )
+
+    def _settle(self) -> None:
+        until = time.monotonic() + UNREST
+        while time.monotonic() < until:
+            before = len(self._troubles)
+            time.sleep(CALM)
+            if len(self._troubles) == before:
+                return
 
     def _collect(self, ended: float) -> None:
         now, report = time.time(), self.report

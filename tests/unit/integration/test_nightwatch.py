@@ -172,6 +172,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, removed: list[str]) -> 
     monkeypatch.setattr(nightwatch, "control_planes", lambda: ["cp1", "cp2"])
     monkeypatch.setattr(nightwatch, "OUTPUT", tmp_path)
     monkeypatch.setattr(nightwatch, "PATIENCE", 1)
+    monkeypatch.setattr(nightwatch, "CALM", 0.1)
     monkeypatch.setattr(configmaps, "SILENCE", 0.5)
     monkeypatch.setattr(nightpods, "start", lambda: None)
     monkeypatch.setattr(nightpods, "state", lambda: "what the pods were like")
