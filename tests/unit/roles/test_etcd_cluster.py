@@ -34,6 +34,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         "__kube_cluster_exists": False,
         "__kube_cluster_remains": [],
         "__kube_cluster_begun": [],
+        "__kube_cluster_entitled": [],
         "etcd_cluster_accept_empty": False,
         "etcd_cluster_accept_registry": False,
         "keys": [0],
@@ -47,7 +48,11 @@ DOWN = {"__kube_cluster_remains": ["cp1"], "keys": [9]}
 SEEDS: dict[str, tuple[dict[str, Any], bool, bool, bool]] = {
     "new": (facts(), True, True, False),
     "over_data": (facts(keys=[9]), True, False, False),
-    "over_data_wanted": (facts(keys=[9], etcd_cluster_accept_registry="true"), False, False, False),
+    "over_data_wanted": (facts(keys=[9], etcd_cluster_accept_registry="true"), True, False, False),
+    "over_data_with_its_files": (
+        facts(keys=[9], etcd_cluster_accept_registry="true", __kube_cluster_entitled=["cp2"]), True, True, False
+    ),
+    "over_data_with_files_of_any": (facts(keys=[9], __kube_cluster_entitled=["cp2"]), True, False, False),
     "unknown": (facts(keys=[]), True, False, False),
     "first_does_not_answer": (facts(keys=[None, 0]), True, True, False),
     "exists": (facts(**DOWN, __kube_cluster_exists=True, etcd_cluster_accept_empty="true"), False, False, False),
@@ -88,7 +93,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     names = [
         name
         for name in VARIABLES
-        if re.fullmatch("__etcd_cluster_(leaving.*|known|seen|looks|emptied|begins|counted)", name)
+        if re.fullmatch("__etcd_cluster_(leaving.*|known|seen|looks|emptied|begins|returns|counted)", name)
     ]
     lines = {
         "begins": "{{ __etcd_cluster_begins | bool }}",
