@@ -40,12 +40,11 @@ def restart_kubelet(
     end in their order first, while no kubelet runs. Whoever is cut off here leaves that to `wake_kubelet`.
     """
     deadline = Deadline(seconds)
-    if control_plane:
-        switch = Switch(runner, deadline)
-        switch.stop(Plan((), tuple(switch.look(COMPONENTS)), "stop"), COMPONENTS, _GRACE)
     # Its package, or kubeadm's, may have brought another unit.
     runner.run(["systemctl", "daemon-reload"], timeout=_TIMEOUT)
     [config] = Translator(runner).read([CONFIG.read_text(encoding="utf-8")])
+    if control_plane:
+        _end_static_pods(runner, deadline)
     try:
         Kubelet(runner, api, node, lambda: deadline).restart(config)
         wait_for(
@@ -61,6 +60,17 @@ def restart_kubelet(
             remedy=f"Read 'journalctl -u kubelet' on {node} and mend the cause, then run again",
             **error.facts,
         ) from error
+
+
+def _end_static_pods(runner: Runner, deadline: Deadline) -> None:
+    switch = Switch(runner, deadline)
+    running = tuple(switch.look(COMPONENTS))
+    try:
+        switch.stop(Plan((), running, "stop"), COMPONENTS, _GRACE)
+    except KubewrightError:
+        # Where this is the only control plane, the next run would find no cluster that answers, and not come so far.
+        runner.run(["systemctl", "start", KUBELET], check=False, timeout=_TIMEOUT)
+        raise
 
 
 def wake_kubelet(runner: Runner, serves: Callable[[], bool], seconds: float) -> None:

@@ -28,8 +28,8 @@ options:
         run that was cut off in between.
       - V(kubelet_config) writes the kubelet's configuration for the wanted version. Take the pods off the node first.
       - V(kubelet) restarts the kubelet where another version is installed than the one that runs, and waits until the
-        node is Ready with it. The static pods of a control plane end in their order before, the API server first,
-        because a kubelet of another minor makes all of them anew in one moment.
+        node is Ready with it. A kubelet of another minor makes all static pods of a control plane anew in one moment,
+        so they end in their order before, the API server first.
     type: str
     choices: [control_plane, addons, kubelet_config, kubelet]
     required: true
@@ -254,6 +254,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._stacked_etcd import LentEtcd
 from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import StaticPods
+from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_etcd import minor
 from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_observe import observe_part
 
 ARGUMENTS = {
@@ -304,9 +305,10 @@ def act(
 ) -> dict[str, Any]:
     """Carry the run out."""
     if run.restart:
-        version, seconds = wanted.version, params["timeout"]
+        # One of the same minor leaves the pods as they are.
+        anew = bool(seen.manifests) and minor(seen.kubelet) != minor(wanted.version)
         restart_kubelet(
-            runner, api, params["node_name"], version, seconds, control_plane=bool(seen.manifests)
+            runner, api, params["node_name"], wanted.version, params["timeout"], control_plane=anew
         )
     if not run.command:
         return {}

@@ -161,6 +161,14 @@ def test_a_kubelet_is_restarted_where_another_one_is_installed(
     assert run(capsys, "kubelet")["changed"] is False and host.restarted == ["cp1 True"]
 
 
+def test_a_kubelet_of_the_same_minor_leaves_the_static_pods_alone(
+    capsys: pytest.CaptureFixture[str], host: FakeHost
+) -> None:
+    host.kubelet = "1.37.0"
+    run(capsys, "kubelet")
+    assert host.restarted == ["cp1 False"]
+
+
 def test_backups_go_only_when_asked(capsys: pytest.CaptureFixture[str], host: FakeHost) -> None:
     folder = host.root / "etc/kubernetes/tmp/kubeadm-backup-etcd-2026-11-22-10-00-00"
     folder.mkdir(parents=True)
