@@ -42,6 +42,7 @@ class FakeHost:
         self.status = "True"
         self.reports = True
         self.api_errors = 0
+        self.error = ApiError("no answer", status=0, transient=True)
 
     def clock(self) -> float:
         return self.now
@@ -65,7 +66,7 @@ class FakeHost:
         self.looks += 1
         if self.api_errors:
             self.api_errors -= 1
-            raise ApiError("no answer", status=0, transient=True)
+            raise self.error
         fresh = self.reports and self.looks > 3
         return node(self.status, time.time() + 1 if fresh else time.time() - 60)
 
@@ -89,8 +90,10 @@ def file(host: FakeHost) -> GuardedFile:
     return GuardedFile(host.path, host.path.parent / "state")
 
 
-def test_the_node_must_report_again_after_the_restart(host: FakeHost) -> None:
-    host.api_errors = 2
+@pytest.mark.parametrize("status", [0, 403])
+def test_the_node_must_report_again_after_the_restart(host: FakeHost, status: int) -> None:
+    """An API server that has just started allows nothing for a moment."""
+    host.api_errors, host.error = 2, ApiError("no", status=status, transient=status == 0)
     host.kubelet().replace(file(host), "new", {}, {})
     assert host.restarts == ["new"] and host.looks == 4
     assert host.path.read_text() == "new"
