@@ -667,7 +667,7 @@ def describe(made: Plan, rules: Rules) -> list[str]:
     """Return the whole plan for people, a line a step, in the order in which it is carried out."""
     if made.idle:
         return [f"Nothing to do: every host runs {made.version}."]
-    steps = [f"all hosts: install kubeadm {made.version}, fetch the other packages, pull the images"]
+    steps = [f"all hosts: fetch the packages of {made.version}, pull the images"]
     if made.control_plane_turns or made.etcd_turns:
         steps.append("a control plane: save and verify a snapshot of etcd")
     steps += [

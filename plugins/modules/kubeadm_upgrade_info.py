@@ -272,7 +272,7 @@ lines:
   returned: with O(gather=plan)
   type: list
   elements: str
-  sample: ["1. all hosts: install kubeadm 1.37.1, fetch the other packages, pull the images"]
+  sample: ["1. all hosts: fetch the packages of 1.37.1, pull the images"]
 """
 
 import tempfile

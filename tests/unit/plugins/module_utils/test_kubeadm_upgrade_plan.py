@@ -154,7 +154,7 @@ def test_a_minor_upgrade_in_its_order() -> None:
     assert found.control_plane_turns == ["cp2", "cp3", "cp1"] and found.apply == "cp2"
     assert found.kubelet_turns == ["cp2", "cp3", "cp1"] and found.worker_turns == ["w1", "w2"]
     assert found.lines == [
-        " 1. all hosts: install kubeadm 1.37.1, fetch the other packages, pull the images",
+        " 1. all hosts: fetch the packages of 1.37.1, pull the images",
         " 2. a control plane: save and verify a snapshot of etcd",
         " 3. cp2: etcd to 3.6.16-0, the patch that comes before the next minor",
         " 4. cp3: etcd to 3.6.16-0, the patch that comes before the next minor",
