@@ -202,8 +202,8 @@ def ask_kubectl(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     answers = []
     read = f"for n in $(seq 0 {len(cases) - 1}); do cat /tmp/drain-$n; printf '\\0'; done"
     for said in shell(control_planes()[0], read).split("\0")[: len(cases)]:
-        # Without evictions kubectl names no pod: its requests do. Up to 1.36 its dry run then waits for pods that nobody
-        # deletes (kubernetes 137543).
+        # Without evictions kubectl names no pod: its requests do. Up to 1.36 its dry run then waits for pods that
+        # nobody deletes (kubernetes 137543).
         leave = re.findall(rf"^evicting pod {NAMESPACE}/(\S+)", said, re.M)
         leave += re.findall(r'DELETE"? (?:url=")?https://[^\s"]*/pods/([^\s"?]+)', said)
         refused, held = "cannot delete" in said, "error when evicting" in said
