@@ -150,6 +150,9 @@ def fetch(
         )
     sources = folder / "sources.list"
     sources.write_text(f"deb [signed-by={key}] {repository.url.rstrip('/')}/ /\n", encoding="utf-8")
+    for name in ("lists", "cache/archives"):
+        # apt makes this one itself only below its own folders.
+        (folder / name / "partial").mkdir(parents=True, exist_ok=True)
     options = private_apt(folder, sources)
     _apt(runner, [*options, "update"], folder, deadline, "The package lists cannot be fetched")
     _apt(
@@ -167,9 +170,6 @@ def fetch(
 
 def private_apt(folder: Path, sources: Path) -> list[str]:
     """Return the options by which apt keeps everything below *folder*, and reads one list of sources only."""
-    for name in ("lists", "cache/archives"):
-        # It makes this one itself only below its own folders.
-        (folder / name / "partial").mkdir(parents=True, exist_ok=True)
     settings = {
         "Dir::Etc::SourceList": str(sources),
         "Dir::Etc::SourceParts": "/dev/null",
