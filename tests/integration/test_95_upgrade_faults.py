@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,39 @@ def test_a_lock_that_another_run_holds_is_waited_for_and_then_named() -> None:
         done = refused("-e", "kube_rolling_gate_timeout=10")
         assert "Gave up waiting for the run before to be done with this host after 10 seconds" in done.said
         assert "Another process moves this host to its settings" in done.said
+
+
+def lease(age: int) -> dict[str, Any]:
+    """Return the lock of a run on another controller, renewed some seconds ago."""
+    renewed = datetime.now(UTC) - timedelta(seconds=age)
+    about = {
+        "name": "kubewright",
+        "namespace": "kube-system",
+        "annotations": {"kubewright.cluster/run": "else/1/2/3"},
+    }
+    spec = {
+        "holderIdentity": "somebody@elsewhere",
+        "leaseDurationSeconds": 600,
+        "renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": about, "spec": spec}
+
+
+def test_another_run_is_kept_away_until_its_lock_ends() -> None:
+    """Nothing is touched, unless somebody says that the other run is over."""
+    apply(lease(30))
+    try:
+        before = fingerprints()
+        stopped = upgrade(check=False)
+        assert "Another run works on this cluster: somebody@elsewhere" in stopped.said, stopped.output[-4000:]
+        assert stopped.total("changed") == 0 and fingerprints() == before
+        assert (
+            f"Kubernetes {OLD} -> {NEW}" in upgrade("--check", "-e", "kube_rolling_take_over_lock=true").said
+        )
+        apply(lease(700))
+        assert f"Kubernetes {OLD} -> {NEW}" in upgrade("--check").said
+    finally:
+        kubectl("-n", "kube-system", "delete", "lease", "kubewright")
 
 
 @contextmanager
@@ -447,4 +481,6 @@ def test_the_last_run_finishes_what_is_left() -> None:
     assert set(versions().values()) == {f"v{NEW}"} and not cordoned()
     again = upgrade()
     assert again.total("changed") == 0 and "Nothing to do" in again.said
+    # Every run that failed has let the next one in, and the last one nobody is kept away by.
+    assert "kubewright" not in kubectl("-n", "kube-system", "get", "leases", "--output=name")
     playbook("verify", "-e", f"kube_cluster_version={NEW}", "-e", f"lab_state={STATE}", inventory=INVENTORY)
