@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -259,6 +259,29 @@ def test_a_webhook_that_refuses_evictions_is_named() -> None:
 
 
 @contextmanager
+def corefile(more: str) -> Iterator[None]:
+    """Add a line to what CoreDNS runs by. It keeps what it has where it cannot read it."""
+    name = ("-n", "kube-system", "configmap", "coredns")
+    kept = json.loads(kubectl("get", *name, "-o", "json"))["data"]["Corefile"]
+
+    def write(text: str) -> None:
+        kubectl("patch", *name, "--type=merge", "-p", json.dumps({"data": {"Corefile": text}}))
+
+    write(kept.replace("{\n", f"{{\n    {more}\n", 1))
+    try:
+        yield
+    finally:
+        write(kept)
+
+
+def test_a_corefile_that_kubeadm_cannot_migrate_is_named() -> None:
+    """#2371, #2830: kubeadm knows the plug-ins of its CoreDNS, and says so in the rehearsal."""
+    with corefile("kubewright_no_such_plugin"):
+        said = refused().said
+        assert "refuses the upgrade" in said and "kubewright_no_such_plugin" in said, said[-3000:]
+
+
+@contextmanager
 def kubelet_stopped(host: str) -> Iterator[None]:
     """Let a node be not ready."""
     shell(host, "systemctl stop kubelet")
@@ -323,15 +346,21 @@ def configure(text: str) -> None:
     kubectl("-n", "kube-system", "patch", "configmap", "kubeadm-config", "--type=merge", "-p", patch)
 
 
-def test_an_api_server_that_does_not_come_back_gets_its_old_manifest() -> None:
-    """#2927, #740, #850: with an argument that it does not know, in what kubeadm writes manifests from."""
+@pytest.mark.parametrize(
+    ("part", "component"),
+    [(("etcd", "local"), "etcd"), (("apiServer",), "kube-apiserver")],
+    ids=["etcd", "api"],
+)
+def test_a_component_that_does_not_come_back_gets_its_old_manifest(
+    part: Sequence[str], component: str
+) -> None:
+    """#2927, #740, #850, #3240: with an argument that it does not know, in what kubeadm writes manifests from."""
     before = configuration()
     broken = yaml.safe_load(before)
-    server = broken.setdefault("apiServer", {})
-    server["extraArgs"] = [
-        *(server.get("extraArgs") or []),
-        {"name": "kubewright-no-such-flag", "value": "1"},
-    ]
+    about = broken
+    for name in part:
+        about = about.setdefault(name, {})
+    about["extraArgs"] = [*(about.get("extraArgs") or []), {"name": "kubewright-no-such-flag", "value": "1"}]
     configure(yaml.safe_dump(broken, sort_keys=False))
     try:
         stopped = upgrade("-e", "kube_upgrade_manifest_timeout=150", check=False)
@@ -339,10 +368,10 @@ def test_an_api_server_that_does_not_come_back_gets_its_old_manifest() -> None:
         configure(before)
     [host] = [name for name, counts in stopped.hosts.items() if counts["failed"]]
     assert f"{host} failed. Upgrade the control plane:" in stopped.said, stopped.output[-4000:]
-    assert "has put the old kube-apiserver back" in stopped.said, stopped.output[-4000:]
+    assert f"has put the old {component} back" in stopped.said, stopped.output[-4000:]
     wait_whole()
     assert {images(name)["kube-apiserver"] for name in control_planes()} == {OLD}
-    assert "kubewright-no-such-flag" not in shell(host, "cat /etc/kubernetes/manifests/kube-apiserver.yaml")
+    assert "kubewright-no-such-flag" not in shell(host, f"cat /etc/kubernetes/manifests/{component}.yaml")
     assert set(versions().values()) == {f"v{OLD}"} and not cordoned()
 
 
