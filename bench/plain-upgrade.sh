@@ -7,7 +7,8 @@
 #     that is read again, etcd's patch step, the static pods of one control plane after the other, and only then kubelets,
 #     because none may be newer than an API server that it meets. Each kubelet is replaced on a node without pods.
 #   - It waits for no more than is safe: after a restart until this host's API server is ready, all members of etcd are
-#     healthy, and the node is Ready in its new version; for pods that are evicted; for add-ons once, in the end.
+#     healthy, and all control planes are Ready, without which kubeadm refuses the next one (a kubelet whose API server has
+#     no etcd for a while is not); for the node in its new version; for pods that are evicted; for add-ons once, in the end.
 #   - What upgrade.yml does beside that, it leaves out: it takes no API server out of the load balancers, whose checks
 #     find out by themselves; moves no leadership; lends no etcd; does not look before or after; uses nothing.
 #   - It refuses nothing, cannot be run twice, and knows one distribution.
@@ -48,7 +49,12 @@ await() {
         sleep 0.5
     done
 }
-serves() { kubectl --server="https://$address:6443" get --raw /readyz && etcdctl endpoint health --cluster; }
+ready() {
+    local field='{.items[*].status.conditions[?(@.type=="Ready")].status}' seen
+    seen=$(kubectl get nodes --selector=node-role.kubernetes.io/control-plane -o jsonpath="$field") &&
+        [[ " $seen" != *" "[!T]* ]]
+}
+serves() { kubectl --server="https://$address:6443" get --raw /readyz && etcdctl endpoint health --cluster && ready; }
 is_new() {
     local fields='{.status.nodeInfo.kubeletVersion} {.status.conditions[?(@.type=="Ready")].status}'
     [ "$(kubectl get node "$name" -o jsonpath="$fields")" = "v$VERSION True" ]
