@@ -39,6 +39,7 @@ _CLIENT_PAIR = re.compile(r"^([ ]+(?:certFile|keyFile):[ ]*)\S+$", re.M)
 _NOWHERE = "/var/lib/kubewright/no-such-file"
 
 _PHASE = re.compile(r"^\[([a-z][a-z-]+)\]", re.M)
+_TELLING = re.compile(r"\[ERROR |error|- |.*\berror execution phase\b")
 
 
 def phases(output: str) -> list[str]:
@@ -179,5 +180,14 @@ def failure(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     # The last line of a failed preflight is advice ("If you know what you are doing ..."), not the cause. What a
     # version breaks is listed below its heading, a line each.
-    telling = [line for line in lines if re.match(r"\[ERROR |error|- |.*\berror execution phase\b", line)]
+    telling: list[str] = []
+    listed = False
+    for line in lines:
+        if _TELLING.match(line):
+            telling.append(line)
+            listed = line.endswith(":")
+        elif listed and not _PHASE.match(line):
+            telling[-1] += f" {line}"
+        else:
+            listed = False
     return "; ".join(telling[-4:]) if telling else (lines[-1] if lines else "")

@@ -97,6 +97,12 @@ def test_failure_tells_the_cause_not_the_advice() -> None:
         ("\n \n", ""),
         ("noise\nthe last thing said\n\n", "the last thing said"),
         (
+            "[ERROR CoreDNSUnsupportedPlugins]: these plugins cannot be migrated:\n[Plugin one is unknown]\n"
+            "[Plugin two is]\n[preflight] If you know what you are doing\nadvice\nerror: preflight failed",
+            "[ERROR CoreDNSUnsupportedPlugins]: these plugins cannot be migrated: [Plugin one is unknown] "
+            "[Plugin two is]; error: preflight failed",
+        ),
+        (
             "[kubelet-check] waiting\nerror: error execution phase wait-control-plane: timed out\nSee -v\n",
             "error: error execution phase wait-control-plane: timed out",
         ),
