@@ -79,6 +79,13 @@ def plan_stop(pods: Sequence[Pod], *, kubelet_runs: bool) -> Plan:
     return Plan(move, end, "stop" if kubelet_runs and (move or end or held) else "")
 
 
+def plan_end(pods: Sequence[Pod], *, kubelet_runs: bool) -> Plan:
+    """Their manifests stay, so that the kubelet starts them when it starts itself."""
+    end = tuple(one for one in pods if one.containers or one.sandboxes)
+    held = any(one.place for one in pods)
+    return Plan((), end, "stop" if kubelet_runs and (end or held) else "")
+
+
 def plan_start(pods: Sequence[Pod], *, kubelet_runs: bool) -> Plan:
     """A manifest that is in its place stays; the kubelet reads the folder when it starts."""
     twice = [one.component for one in pods if one.place == "both"]

@@ -16,8 +16,8 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file i
 from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import (
     COMPONENTS,
     KUBELET,
-    Plan,
     Switch,
+    plan_end,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubectl_yaml import Translator
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubelet_settings import CONFIG, Kubelet
@@ -64,9 +64,9 @@ def restart_kubelet(
 
 def _end_static_pods(runner: Runner, deadline: Deadline) -> None:
     switch = Switch(runner, deadline)
-    running = tuple(switch.look(COMPONENTS))
+    planned = plan_end(switch.look(COMPONENTS), kubelet_runs=switch.kubelet_runs())
     try:
-        switch.stop(Plan((), running, "stop"), COMPONENTS, _GRACE)
+        switch.stop(planned, COMPONENTS, _GRACE)
     except KubewrightError:
         # Where this is the only control plane, the next run would find no cluster that answers, and not come so far.
         runner.run(["systemctl", "start", KUBELET], check=False, timeout=_TIMEOUT)

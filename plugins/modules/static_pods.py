@@ -14,6 +14,8 @@ description:
   - With O(state=stopped) it stops the kubelet, moves the manifests of the components to
     C(/etc/kubernetes/kubewright-held), ends their containers through the container runtime, and returns when none is
     left. They stay stopped, also when the host loses its power, until they are started with O(state=started).
+  - With O(state=ended) it stops the kubelet and ends the containers, and the manifests stay: they start again with the
+    kubelet, as after the restart of the host that this is for. An API server has then told its clients that it goes.
   - With O(state=started) it moves the manifests back and restarts the kubelet. It does not wait until the components
     serve.
   - Containers of other pods go on running.
@@ -22,7 +24,7 @@ options:
     description:
       - Whether the components are to run.
     type: str
-    choices: [started, stopped]
+    choices: [started, stopped, ended]
     required: true
   components:
     description:
@@ -107,29 +109,31 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods impo
     MANIFESTS,
     Switch,
     need_restored,
+    plan_end,
     plan_start,
     plan_stop,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
+PLANS = {"started": plan_start, "stopped": plan_stop, "ended": plan_end}
+
 
 def act(params: dict[str, Any], runner: Runner, *, check_mode: bool) -> dict[str, Any]:
     """Look, plan, and stop or start."""
     switch = Switch(runner, Deadline(params["timeout"]))
     components = params["components"]
-    stops = params["state"] == "stopped"
-    if not stops and "etcd" in components and params["restored_as"]:
+    starts = params["state"] == "started"
+    if starts and "etcd" in components and params["restored_as"]:
         need_restored(params["data_dir"], MARKER, params["restored_as"])
     pods = switch.look(components)
-    decide = plan_stop if stops else plan_start
-    planned = decide(pods, kubelet_runs=switch.kubelet_runs())
+    planned = PLANS[params["state"]](pods, kubelet_runs=switch.kubelet_runs())
     if planned.changed and not check_mode:
-        if stops:
-            switch.stop(planned, components, params["grace"])
-        else:
+        if starts:
             switch.start(planned)
-    source, target = (MANIFESTS, HELD) if stops else (HELD, MANIFESTS)
+        else:
+            switch.stop(planned, components, params["grace"])
+    source, target = (HELD, MANIFESTS) if starts else (MANIFESTS, HELD)
     return {
         "changed": planned.changed,
         "moved": list(planned.move),
@@ -144,7 +148,7 @@ def act(params: dict[str, Any], runner: Runner, *, check_mode: bool) -> dict[str
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["started", "stopped"], "required": True},
+            "state": {"type": "str", "choices": ["started", "stopped", "ended"], "required": True},
             "components": {
                 "type": "list",
                 "elements": "str",

@@ -123,11 +123,13 @@ def _client(address: str) -> dict[str, Any]:
     }
 
 
-def start() -> None:
+def start(*, clients: bool) -> None:
     """Make all of it, in place of what a run that was killed has left, and wait until it runs."""
     remove()
     _create(base())
     _wait("deployment/web")
+    if not clients:
+        return
     address = kubectl("-n", NAMESPACE, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}").strip()
     _create([client(address)])
     _wait("daemonset/client")

@@ -174,7 +174,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, removed: list[str]) -> 
     monkeypatch.setattr(nightwatch, "PATIENCE", 1)
     monkeypatch.setattr(nightwatch, "CALM", 0.1)
     monkeypatch.setattr(configmaps, "SILENCE", 0.5)
-    monkeypatch.setattr(nightpods, "start", lambda: None)
+    monkeypatch.setattr(nightpods, "start", lambda clients: None)
     monkeypatch.setattr(nightpods, "state", lambda: "what the pods were like")
     monkeypatch.setattr(nightpods, "logs", logs)
     monkeypatch.setattr(nightpods, "clients", lambda: {h: nightpods.Client(h, 0) for h in ("cp1", "cp2")})
@@ -214,7 +214,7 @@ def test_a_test_that_is_aborted_leaves_nothing_behind(
 ) -> None:
     """In the block or before it; its own reason is the one that is seen, even where nothing can be collected."""
 
-    def gone() -> dict[str, nightpods.Log]:
+    def gone(**_options: bool) -> dict[str, nightpods.Log]:
         raise AssertionError("no API server")
 
     with pytest.raises(ZeroDivisionError), Nightwatch(tmp_path, "an abort"):

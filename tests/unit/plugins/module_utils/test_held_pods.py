@@ -17,6 +17,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods impo
     Pod,
     Switch,
     need_restored,
+    plan_end,
     plan_start,
     plan_stop,
 )
@@ -152,3 +153,19 @@ def test_etcd_starts_only_with_the_data_that_was_restored(tmp_path: Path) -> Non
         need_restored(str(tmp_path), "marker.json", "lab-1")
     need_restored(str(tmp_path), "marker.json", "lab-0")
     assert held_pods.HELD != held_pods.MANIFESTS
+
+
+def test_what_is_ended_comes_back_with_the_kubelet(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    switch = host.switch()
+    planned = plan_end(switch.look(COMPONENTS), kubelet_runs=switch.kubelet_runs())
+    assert planned.changed and not planned.move
+    switch.stop(planned, COMPONENTS, 30)
+    assert host.ended == list(COMPONENTS) and host.kubelet == "inactive" and not host.running
+    assert not plan_end(switch.look(COMPONENTS), kubelet_runs=switch.kubelet_runs()).changed
+    host.run(["systemctl", "restart", "kubelet.service"])
+    assert host.running == set(COMPONENTS)
+
+
+def test_nothing_is_ended_on_a_host_without_a_control_plane() -> None:
+    assert not plan_end([Pod(name, "") for name in COMPONENTS], kubelet_runs=True).changed
