@@ -14,7 +14,7 @@ description:
   - With O(state=stopped) it stops the kubelet, moves the manifests of the components to
     C(/etc/kubernetes/kubewright-held), ends their containers through the container runtime, and returns when none is
     left. They stay stopped, also when the host loses its power, until they are started with O(state=started).
-  - With O(state=ended) it stops the kubelet and ends the containers, and the manifests stay: they start again with the
+  - With O(state=ended) it stops the kubelet and ends the containers, and the manifests stay. They start again with the
     kubelet, as after the restart of the host that this is for. An API server has then told its clients that it goes.
   - With O(state=started) it moves the manifests back and restarts the kubelet. It does not wait until the components
     serve.
