@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -267,8 +267,13 @@ class Upgrader:
         body = {"metadata": {"resourceVersion": version}, "data": {"ClusterConfiguration": text}}
         self._api.request("PATCH", CONFIG_MAP, body=body, content_type=_MERGE_PATCH)
 
-    def kubeadm(self, wanted: Wanted, run: Run, before: Mapping[str, str]) -> dict[str, Any]:
-        """Run kubeadm; return what became of it, or raise with that."""
+    def kubeadm(
+        self, wanted: Wanted, run: Run, before: Mapping[str, str], mend: Callable[[], str] = lambda: ""
+    ) -> dict[str, Any]:
+        """Run kubeadm; return what became of it, or raise with that.
+
+        Where it fails, *mend* brings back what it has left broken, and returns what that was.
+        """
         argv = ["kubeadm", "upgrade", run.command, *run.words, _CONFIG]
         argv += ["--yes"] if run.command == "apply" else []
         document = upgrade_configuration(
@@ -284,15 +289,17 @@ class Upgrader:
             ran = run_kubeadm(self._runner, argv, document, wanted.timeout)
         except CommandError as error:
             if error.transient:  # Its time was over: it puts nothing back.
+                mended = mend()
                 components = compare(before, manifests(self._root), "", failed=True)
                 error.facts.update(self._facts(components, ""))
-                error.remedy = _remedy(components, lost_manifests(self._root), wanted.version)
+                error.remedy = _remedy(components, lost_manifests(self._root), wanted.version, mended)
             raise
         close_kubelet_files(self._root / "var/lib/kubelet")
+        mended = mend() if ran.rc != 0 else ""
         components = compare(before, manifests(self._root), ran.stdout, failed=ran.rc != 0)
         facts = self._facts(components, ran.stdout)
         if ran.rc != 0:
-            remedy = _remedy(components, lost_manifests(self._root), wanted.version)
+            remedy = _remedy(components, lost_manifests(self._root), wanted.version, mended)
             raise ran.error(f"kubeadm upgrade {run.command} failed", remedy, **facts)
         told = self._tell(wanted, facts) if run.command == "apply" else ""
         return {**facts, "stdout": ran.stdout + told}
@@ -333,13 +340,13 @@ class Upgrader:
         return [f"{TEMPORARY}/{path.name}" for path in gone]
 
 
-def _remedy(components: Sequence[Component], lost: Mapping[str, str], version: str) -> str:
-    """Say what runs now, and what to do."""
+def _remedy(components: Sequence[Component], lost: Mapping[str, str], version: str, mended: str) -> str:
+    """Say what runs now, and what to do. *mended* is what had to be brought back after kubeadm."""
     back = [one.name for one in components if one.rolled_back]
     moved = [one.name for one in components if one.before != one.after]
-    said = []
+    said = [mended] if mended else []
     if back:
-        said.append(f"kubeadm has put the old {', '.join(back)} back")
+        said.append(f"the old {', '.join(back)} {'is' if len(back) == 1 else 'are'} back")
     if moved:
         said.append(f"{', '.join(moved)} {'is' if len(moved) == 1 else 'are'} of {version} already")
     if lost:

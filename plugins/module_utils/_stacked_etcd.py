@@ -300,3 +300,45 @@ class LentEtcd:
         live, wanted = self._translator.read([text, changed])
         self._pods.replace(self._file, API_SERVER, (live, wanted), changed, lambda: True)
         return True
+
+
+class OldEtcd:
+    """Brings the etcd of before back where `kubeadm upgrade` has failed and left one that does not serve.
+
+    kubeadm was seen to take a new etcd for healthy that ends at every start, by an argument that its version does not
+    know (kubernetes/kubeadm 3240). The new API server then misses its own etcd, and only that one is put back
+    (upgradeComponent in cmd/kubeadm/app/phases/upgrade/staticpods.go). A member that has never served in the new
+    version has not let the version of the cluster rise, so its data is as it was.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        pods: StaticPods,
+        *,
+        manifest: Path = MANIFESTS / "etcd.yaml",
+        state: Path | None = None,
+    ) -> None:
+        self._translator = Translator(runner)
+        self._pods = pods
+        self._file = GuardedFile(manifest, state) if state else GuardedFile(manifest)
+        self._before = self._text()
+
+    def _text(self) -> str:
+        return self._file.path.read_text(encoding="utf-8") if self._file.path.exists() else ""
+
+    def bring_back(self) -> str:
+        """Return why the old one had to come back, empty where it had not."""
+        here = self._text()
+        if not here or not self._before or here == self._before:
+            return ""
+        new, old = self._translator.read([here, self._before])
+        if self._pods.serves(new):
+            return ""
+        said = " | ".join(self._pods.last_lines(ETCD)[-3:])
+        why = f"etcd does not serve by its new manifest, and says last: {said}"
+        try:
+            self._pods.replace(self._file, ETCD, (new, old), self._before, lambda: True)
+        except KubewrightError as error:
+            return f"{why}. The old manifest did not help either: {error}"
+        return why

@@ -76,6 +76,15 @@ class StaticPods:
         """Return the id of the pod in which a component runs, empty when none does."""
         return next((one.pod for one in self._look(component) if one.running), "")
 
+    def serves(self, pod: Pod) -> bool:
+        """Ask a component once, as the kubelet's probe does."""
+        return self._answers(probe_url(pod))
+
+    def last_lines(self, component: str) -> list[str]:
+        """Return what the newest container of a component said last."""
+        newest = next(iter(self.containers(component)), None)
+        return self._log(newest.id) if newest else []
+
     def replace(
         self, file: GuardedFile, component: str, pods: tuple[Pod, Pod], text: str, healthy: Check
     ) -> None:

@@ -252,7 +252,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._kubelet_upgrad
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
-from ansible_collections.kubewright.cluster.plugins.module_utils._stacked_etcd import LentEtcd
+from ansible_collections.kubewright.cluster.plugins.module_utils._stacked_etcd import LentEtcd, OldEtcd
 from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import StaticPods
 from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_etcd import minor
 from ansible_collections.kubewright.cluster.plugins.module_utils._upgrade_observe import observe_part
@@ -318,12 +318,13 @@ def act(
         )
     upgrader = Upgrader(runner, api, ROOT)
     upgrader.prepare(run)
+    pods = StaticPods(runner, lambda: Deadline(SECONDS))
+    old_etcd = OldEtcd(runner, pods)
     lent = False
     if run.moves_pods:
-        pods = StaticPods(runner, lambda: Deadline(SECONDS))
         lent = LentEtcd(runner, pods).lend(params["lend_etcd"]) if params["lend_etcd"] else False
         upgrader.settle(pods, params["node_name"], run.put_back, Deadline(SECONDS))
-    done = upgrader.kubeadm(wanted, run, seen.manifests)
+    done = upgrader.kubeadm(wanted, run, seen.manifests, old_etcd.bring_back)
     pruned = upgrader.prune(params["keep_backups"]) if params["keep_backups"] >= 0 else []
     return {**done, "lent": lent, "pruned": pruned}
 

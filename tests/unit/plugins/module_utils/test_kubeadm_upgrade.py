@@ -213,9 +213,25 @@ def test_what_kubeadm_has_put_back_is_told_from_what_it_never_reached(kubeadm: F
         "kube-scheduler": "unchanged",
     }
     assert "timed out" in caught.value.why
-    assert caught.value.remedy.startswith(
-        "Kubeadm has put the old kube-apiserver back; etcd is of 1.37.1 already"
-    )
+    assert caught.value.remedy.startswith("The old kube-apiserver is back; etcd is of 1.37.1 already")
+
+
+def test_what_kubeadm_left_broken_is_mended_before_it_is_told(kubeadm: FakeKubeadm) -> None:
+    kubeadm.moves = {"etcd": "3.7.0-0", "kube-apiserver": NEW}
+    kubeadm.puts_back = {"kube-apiserver": OLD}
+    kubeadm.rc = 1
+
+    def mend() -> str:
+        write(kubeadm.root, PODS)
+        return "etcd does not serve"
+
+    with pytest.raises(CommandError) as caught:
+        kubeadm.upgrader().kubeadm(wanted(), Run("node"), PODS, mend)
+    assert actions(caught.value.facts)["etcd"] == "rolled back"
+    assert caught.value.remedy.startswith("Etcd does not serve; the old etcd, kube-apiserver are back. Mend")
+    # Nothing is broken where it has not failed.
+    kubeadm.rc = 0
+    kubeadm.upgrader().kubeadm(wanted(), Run("node"), PODS, lambda: pytest.fail("mended"))
 
 
 def test_other_arguments_of_the_same_version_are_no_rollback(kubeadm: FakeKubeadm) -> None:

@@ -93,6 +93,14 @@ class FakePods:
         self.texts: list[str] = []
         self.fails = False
         self.saves = True
+        self.answers = True
+
+    def serves(self, _pod: Any) -> bool:
+        return self.answers
+
+    def last_lines(self, component: str) -> list[str]:
+        assert component == "etcd"
+        return ["starting", "one", "two", "unknown flag"]
 
     def replace(self, file: Any, component: str, pods: Any, text: str, healthy: Any) -> None:
         assert component in ("etcd", "kube-apiserver") and healthy()
@@ -237,3 +245,42 @@ def test_the_other_members_are_lent_once(tmp_path: Path, host: Host) -> None:
     # Never the last one.
     assert lent.take_back([*others, "https://127.0.0.1:2379"]) is False
     assert len(host.pods.texts) == 2
+
+
+NEWER = MANIFEST.replace("image: ", "image: newer-")
+
+
+def old_etcd(host: Host) -> stacked.OldEtcd:
+    return stacked.OldEtcd(
+        Runner(host.run_command),
+        host.pods,  # type: ignore[arg-type]
+        manifest=host.manifest,
+        state=host.manifest.parent / "state",
+    )
+
+
+def test_an_etcd_that_kubeadm_left_broken_gets_its_old_manifest(host: Host) -> None:
+    before = host.manifest.read_text()
+    old = old_etcd(host)
+    host.manifest.write_text(NEWER)
+    host.pods.answers = False
+    assert (
+        old.bring_back() == "etcd does not serve by its new manifest, and says last: one | two | unknown flag"
+    )
+    assert host.manifest.read_text() == before
+    assert old.bring_back() == "" and len(host.pods.texts) == 1
+
+
+def test_an_etcd_that_serves_stays(host: Host) -> None:
+    old = old_etcd(host)
+    host.manifest.write_text(NEWER)
+    assert old.bring_back() == "" and host.manifest.read_text() == NEWER
+    host.manifest.unlink()
+    assert old.bring_back() == "" and old_etcd(host).bring_back() == ""
+
+
+def test_an_old_manifest_that_does_not_help_is_told(host: Host) -> None:
+    old = old_etcd(host)
+    host.manifest.write_text(NEWER)
+    host.pods.answers, host.pods.fails = False, True
+    assert "The old manifest did not help either" in old.bring_back()
