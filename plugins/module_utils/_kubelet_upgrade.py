@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import Unproven
 from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import (
     COMPONENTS,
@@ -25,6 +25,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 _TIMEOUT = 90.0  # seconds
+_FORBIDDEN = 403
 # What the kubelet itself gives a static pod to end (terminationGracePeriodSeconds), in seconds.
 _GRACE = 30
 
@@ -79,9 +80,18 @@ def wake_kubelet(runner: Runner, serves: Callable[[], bool], seconds: float) -> 
     kubeadm asks the API server of its own host.
     """
     deadline = Deadline(seconds)
+
+    def answers() -> bool:
+        try:
+            return serves()
+        except ApiError as error:
+            # One that has just started does not know its rights yet.
+            error.transient = error.transient or error.status == _FORBIDDEN
+            raise
+
     if not Switch(runner, deadline).kubelet_runs():
         runner.run(["systemctl", "start", KUBELET], timeout=_TIMEOUT)
-        wait_for(serves, deadline, what="the API server of this host to serve again")
+        wait_for(answers, deadline, what="the API server of this host to serve again")
 
 
 def reported(node: dict[str, Any]) -> str:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from ansible_collections.kubewright.cluster.plugins.module_utils import _kubelet_upgrade as upgrade
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import (
+    ApiError,
     DeadlineExpired,
     KubewrightError,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import Unproven
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 NEW = "1.37.1"
@@ -111,6 +113,26 @@ def test_a_kubelet_that_a_cut_off_run_has_stopped_is_started(host: FakeHost, sta
     upgrade.wake_kubelet(Runner(host.run_command), lambda: bool(asked.append(1) or True), 5)
     stood = state in ("inactive", "failed")
     assert (host.calls == ["systemctl start"]) is stood and len(asked) == stood
+
+
+def test_an_api_server_that_does_not_know_its_rights_yet_is_waited_for(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade, "Deadline", lambda seconds: Deadline(seconds, sleep=lambda _seconds: None))
+    host.state = "inactive"
+    answers: list[Any] = [ApiError("refused", status=403), True]
+
+    def serves() -> bool:
+        answer = answers.pop(0)
+        if isinstance(answer, ApiError):
+            raise answer
+        return bool(answer)
+
+    upgrade.wake_kubelet(Runner(host.run_command), serves, 5)
+    assert not answers
+    host.state, answers[:] = "inactive", [ApiError("not found", status=404)]
+    with pytest.raises(ApiError, match="not found"):
+        upgrade.wake_kubelet(Runner(host.run_command), serves, 5)
 
 
 def test_a_kubelet_that_does_not_come_up_is_told_with_its_log(host: FakeHost) -> None:
