@@ -76,6 +76,7 @@ def patch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     try:
         yield
     finally:
+        run("gpgconf", "--homedir", str(scratch / "keys"), "--kill", "all")
         for host in members():
             shell(host, f"rm -rf {PLACE} {SOURCES}; dpkg --purge {NAME}", check=False)
 
@@ -87,9 +88,9 @@ def firmware() -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(0.5):
-            states = run("podman", "ps", "--all", "--format", "{{.Names}} {{.State}}")
+            ended = run("podman", "ps", "--filter", "status=exited", "--format", "{{.Names}}").split()
             for host in members():
-                if f"{PREFIX}{host} exited" in states.splitlines():
+                if f"{PREFIX}{host}" in ended:
                     start(host)
 
     thread = threading.Thread(target=watch)
