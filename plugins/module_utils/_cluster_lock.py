@@ -80,7 +80,6 @@ def lease(claim: Claim, held: Held | None, before: Mapping[str, Any] | None, now
     if before:
         about["resourceVersion"] = before["metadata"]["resourceVersion"]
     stamp = now.strftime(_STAMP)
-    renews = held is not None and held.run == claim.run
     return {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
@@ -88,7 +87,7 @@ def lease(claim: Claim, held: Held | None, before: Mapping[str, Any] | None, now
         "spec": {
             "holderIdentity": claim.holder,
             "leaseDurationSeconds": claim.seconds,
-            "acquireTime": held.since if held and renews else stamp,
+            "acquireTime": held.since if held and held.run == claim.run else stamp,
             "renewTime": stamp,
         },
     }

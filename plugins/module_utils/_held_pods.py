@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._durable import sync
@@ -74,13 +74,11 @@ def places(components: Sequence[str], manifests: str = MANIFESTS, held: str = HE
 def plan_stop(pods: Sequence[Pod], *, kubelet_runs: bool) -> Plan:
     """The kubelet is stopped only where there is anything to stop: a host without a control plane is left alone."""
     move = tuple(one.component for one in pods if one.place in ("placed", "both"))
-    end = tuple(one for one in pods if one.containers or one.sandboxes)
-    held = any(one.place for one in pods)
-    return Plan(move, end, "stop" if kubelet_runs and (move or end or held) else "")
+    return replace(plan_end(pods, kubelet_runs=kubelet_runs), move=move)
 
 
 def plan_end(pods: Sequence[Pod], *, kubelet_runs: bool) -> Plan:
-    """Their manifests stay, so that the kubelet starts them when it starts itself."""
+    """Their manifests stay where they are, so that the kubelet starts them when it starts itself."""
     end = tuple(one for one in pods if one.containers or one.sandboxes)
     held = any(one.place for one in pods)
     return Plan((), end, "stop" if kubelet_runs and (end or held) else "")

@@ -13,10 +13,12 @@ PRIVATE to the collection: this interface can change in any release.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
 import ssl
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -30,6 +32,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._runner import 
 
 PAGE = 500
 APPLY_PATCH = "application/apply-patch+yaml"
+_FORBIDDEN = 403
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
 _BAD_REQUEST = 400
@@ -42,6 +45,16 @@ _UNSUPPORTED_CLUSTER = ("proxy-url", "tls-server-name")
 def is_transient(error: BaseException) -> bool:
     """Tell whether repeating the same request may help: no connection, status 429, or status 5xx."""
     return isinstance(error, KubewrightError) and error.transient
+
+
+@contextlib.contextmanager
+def while_it_starts() -> Iterator[None]:
+    """Let a refusal pass for one that may end: a server that has just started has not read its rules (RBAC) yet."""
+    try:
+        yield
+    except ApiError as error:
+        error.transient = error.transient or error.status == _FORBIDDEN
+        raise
 
 
 class KubeApi:

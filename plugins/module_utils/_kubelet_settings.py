@@ -14,8 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Protocol
 
-from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError, KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import GuardedFile, Unproven
+from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import while_it_starts
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import url_answers
@@ -25,7 +26,6 @@ CONFIG = Path("/var/lib/kubelet/config.yaml")
 _UNIT = "kubelet.service"
 _DEFAULT_HEALTHZ_PORT = 10248
 _LOG_LINES = 20
-_FORBIDDEN = 403
 _TIMEOUT = 90.0  # seconds; systemd's own limit for stopping a unit
 
 
@@ -89,12 +89,9 @@ class Kubelet:
             raise self._failure(str(error)) from error
 
     def _node(self) -> Any:
-        try:
+        # The API server may have been started with this kubelet.
+        with while_it_starts():
             return self._api.get(f"/api/v1/nodes/{self._node_name}")
-        except ApiError as error:
-            # An API server that was started with this kubelet allows nothing before it has read its rules (RBAC).
-            error.transient = error.transient or error.status == _FORBIDDEN
-            raise
 
     def _systemctl(self, *words: str, check: bool = True) -> str:
         return self._runner.run(["systemctl", *words], check=check, timeout=_TIMEOUT).stdout

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError, KubewrightError
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import Unproven
 from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import (
     COMPONENTS,
@@ -19,13 +19,13 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods impo
     Switch,
     plan_end,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import while_it_starts
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubectl_yaml import Translator
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubelet_settings import CONFIG, Kubelet
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 _TIMEOUT = 90.0  # seconds
-_FORBIDDEN = 403
 # What the kubelet itself gives a static pod to end (terminationGracePeriodSeconds), in seconds.
 _GRACE = 30
 
@@ -82,12 +82,8 @@ def wake_kubelet(runner: Runner, serves: Callable[[], bool], seconds: float) -> 
     deadline = Deadline(seconds)
 
     def answers() -> bool:
-        try:
+        with while_it_starts():
             return serves()
-        except ApiError as error:
-            # One that has just started does not know its rights yet.
-            error.transient = error.transient or error.status == _FORBIDDEN
-            raise
 
     if not Switch(runner, deadline).kubelet_runs():
         runner.run(["systemctl", "start", KUBELET], timeout=_TIMEOUT)

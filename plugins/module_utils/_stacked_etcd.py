@@ -27,7 +27,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_service i
     may_restart,
     newest_snapshot,
 )
-from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import GuardedFile
+from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, GuardedFile
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubectl_yaml import Translator
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
@@ -127,14 +127,14 @@ class StackedEtcd:
         *,
         pods: StaticPods | None = None,
         manifest: Path = MANIFESTS / "etcd.yaml",
-        state: Path | None = None,
+        state: Path = STATE,
     ) -> None:
         self._runner = runner
         self._client = client
         self._deadline = deadline
         self._pods = pods or StaticPods(runner, deadline)
         self._translator = Translator(runner)
-        self._file = GuardedFile(manifest, state) if state else GuardedFile(manifest)
+        self._file = GuardedFile(manifest, state)
         self._manifest = manifest
 
     def look(self) -> Seen:
@@ -254,12 +254,12 @@ class LentEtcd:
         pods: StaticPods,
         *,
         manifest: Path = MANIFESTS / "kube-apiserver.yaml",
-        state: Path | None = None,
+        state: Path = STATE,
     ) -> None:
         self._translator = Translator(runner)
         self._pods = pods
         self._manifest = manifest
-        self._file = GuardedFile(manifest, state) if state else GuardedFile(manifest)
+        self._file = GuardedFile(manifest, state)
 
     def has(self, urls: Iterable[str]) -> bool:
         """Tell whether the API server asks any of these endpoints; without a manifest there is none that would."""
@@ -317,11 +317,11 @@ class OldEtcd:
         pods: StaticPods,
         *,
         manifest: Path = MANIFESTS / "etcd.yaml",
-        state: Path | None = None,
+        state: Path = STATE,
     ) -> None:
         self._translator = Translator(runner)
         self._pods = pods
-        self._file = GuardedFile(manifest, state) if state else GuardedFile(manifest)
+        self._file = GuardedFile(manifest, state)
         self._before = self._text()
 
     def _text(self) -> str:

@@ -30,8 +30,6 @@ attributes:
     support: full
     details: It never reports a change, for the same reason.
   platform:
-    platforms: linux
-    support: full
     details:
       - The host must have C(kubectl).
 options:
@@ -86,6 +84,8 @@ options:
     type: list
     elements: str
     default: []
+extends_documentation_fragment:
+  - kubewright.cluster._attributes
 author:
   - kubewright.cluster contributors (@kubewright)
 seealso:
@@ -118,7 +118,7 @@ run:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubewright.cluster.plugins.module_utils._cluster_lock import Claim, ClusterLock
+from ansible_collections.kubewright.cluster.plugins.module_utils._cluster_lock import Claim, ClusterLock, Held
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubeadm import ADMIN_KUBECONFIG
@@ -151,11 +151,12 @@ def read_options(params: dict[str, Any]) -> Claim:
 def work(params: dict[str, Any], lock: ClusterLock, *, act: bool) -> dict[str, str]:
     """Take, renew or release the lock; return whose it was."""
     claim = read_options(params)
+    whose: Claim | Held | None
     if params["state"] == "released":
-        had = lock.release(claim.run, act=act)
-        return {"holder": claim.holder, "run": claim.run} if had else {"holder": "", "run": ""}
-    before = lock.hold(claim, act=act)
-    return {"holder": before.holder, "run": before.run} if before else {"holder": "", "run": ""}
+        whose = claim if lock.release(claim.run, act=act) else None
+    else:
+        whose = lock.hold(claim, act=act)
+    return {"holder": whose.holder if whose else "", "run": whose.run if whose else ""}
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from upgradelab import (
     NEW,
     NEW_ETCD,
     OLD,
+    balancer,
     cordoned,
     fingerprints,
     held_by_a_budget,
@@ -182,11 +183,6 @@ def test_a_second_run_changes_nothing(notes: Notes) -> None:
     assert upgrade("--check").total("changed") == 0
     notes.add(f"upgrade.yml again: {again.seconds:.0f} s")
     assert again.seconds < 15 * len(members())
-
-
-def balancer(host: str, command: str) -> str:
-    """Return what the HAProxy of a host says."""
-    return shell(host, f"echo '{command}' | socat stdio /run/haproxy/admin.sock")
 
 
 def test_an_api_server_that_a_cut_off_run_has_left_out_is_put_back() -> None:

@@ -48,6 +48,11 @@ def images(host: str) -> dict[str, str]:
     return dict(re.findall(r"/([a-z-]+):v?(\S+)", text))
 
 
+def balancer(host: str, command: str) -> str:
+    """Return what the HAProxy of a host says."""
+    return shell(host, f"echo '{command}' | socat stdio /run/haproxy/admin.sock")
+
+
 def cordoned() -> list[str]:
     """Return the nodes that take no pods."""
     items = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
