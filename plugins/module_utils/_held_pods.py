@@ -31,6 +31,9 @@ MANIFESTS = "/etc/kubernetes/manifests"
 HELD = "/etc/kubernetes/kubewright-held"
 KUBELET = "kubelet.service"
 
+# What the kubelet itself gives a static pod to end (terminationGracePeriodSeconds), in seconds.
+GRACE = 30
+
 _ASK = 30.0  # seconds, for one question to the container runtime
 _BUSY = 60.0  # seconds, for what systemd does
 
@@ -121,6 +124,27 @@ def need_restored(data_dir: str, marker: str, token: str) -> None:
             why=f"the restore {token} is wanted, and {found or 'none'} is there",
             remedy="Run restore.yml again: it restores this member, or says what is wrong",
         )
+
+
+def end_in_order(runner: Runner, deadline: Deadline, components: Sequence[str]) -> None:
+    """Stop the kubelet, and end these pods one after the other; their manifests stay. Who calls it starts the kubelet.
+
+    Many manifests that the kubelet meets at once end many pods at once, etcd before the API server has told anybody
+    that it goes. Where one does not end, the kubelet is started again.
+    """
+    switch = Switch(runner, deadline)
+    planned = plan_end(switch.look(components), kubelet_runs=switch.kubelet_runs())
+    try:
+        switch.stop(planned, components, GRACE)
+    except KubewrightError:
+        # Where this is the only control plane, the next run would find no cluster that answers, and not come so far.
+        start_kubelet(runner)
+        raise
+
+
+def start_kubelet(runner: Runner) -> None:
+    """Start the kubelet where it does not run; one that does not come up is seen by who waits for it."""
+    runner.run(["systemctl", "start", KUBELET], check=False, timeout=_BUSY)
 
 
 class Switch:

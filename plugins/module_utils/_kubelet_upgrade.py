@@ -17,7 +17,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods impo
     COMPONENTS,
     KUBELET,
     Switch,
-    plan_end,
+    end_in_order,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import while_it_starts
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubectl_yaml import Translator
@@ -26,8 +26,6 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
 _TIMEOUT = 90.0  # seconds
-# What the kubelet itself gives a static pod to end (terminationGracePeriodSeconds), in seconds.
-_GRACE = 30
 
 
 def restart_kubelet(
@@ -45,7 +43,7 @@ def restart_kubelet(
     runner.run(["systemctl", "daemon-reload"], timeout=_TIMEOUT)
     [config] = Translator(runner).read([CONFIG.read_text(encoding="utf-8")])
     if control_plane:
-        _end_static_pods(runner, deadline)
+        end_in_order(runner, deadline, COMPONENTS)
     try:
         Kubelet(runner, api, node, lambda: deadline).restart(config)
         wait_for(
@@ -61,17 +59,6 @@ def restart_kubelet(
             remedy=f"Read 'journalctl -u kubelet' on {node} and mend the cause, then run again",
             **error.facts,
         ) from error
-
-
-def _end_static_pods(runner: Runner, deadline: Deadline) -> None:
-    switch = Switch(runner, deadline)
-    planned = plan_end(switch.look(COMPONENTS), kubelet_runs=switch.kubelet_runs())
-    try:
-        switch.stop(planned, COMPONENTS, _GRACE)
-    except KubewrightError:
-        # Where this is the only control plane, the next run would find no cluster that answers, and not come so far.
-        runner.run(["systemctl", "start", KUBELET], check=False, timeout=_TIMEOUT)
-        raise
 
 
 def wake_kubelet(runner: Runner, serves: Callable[[], bool], seconds: float) -> None:

@@ -40,7 +40,11 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._serving_certif
     ServingCertificate,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._settings_diff import Step
-from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import MANIFESTS, StaticPods
+from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import (
+    MANIFESTS,
+    Change,
+    StaticPods,
+)
 
 _TIMEOUT = 120.0  # seconds, for kubeadm to write a ConfigMap
 
@@ -118,7 +122,7 @@ class Applier:
         healthy = self._etcd_health() if step.target == "etcd" else _always
         if step.changes:
             text = Translator(self._runner).write(dict(pair.wanted))
-            self._pods.replace(file, step.target, (pair.live, pair.wanted), text, healthy)
+            self._pods.replace(Change(file, step.target, pair.live, pair.wanted, text, healthy))
         else:
             self._pods.prove(file, step.target, pair.live, healthy)
 

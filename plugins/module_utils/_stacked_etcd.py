@@ -12,7 +12,7 @@ PRIVATE to the collection: this interface can change in any release.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -28,16 +28,27 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_service i
     newest_snapshot,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, GuardedFile
+from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import (
+    KUBELET,
+    end_in_order,
+    start_kubelet,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubectl_yaml import Translator
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._settings_diff import command, image
-from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import MANIFESTS, StaticPods
+from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import (
+    MANIFESTS,
+    Change,
+    StaticPods,
+)
 
 ETCD, API_SERVER = "etcd", "kube-apiserver"
 
 # With it a member saves a snapshot of its log after every entry, and begins a new one.
 EVERY_ENTRY = "--snapshot-count=1"
+
+_BUSY = 60.0  # seconds, for what systemd does
 
 _IMAGE = re.compile(r"^(\s*image:\s*[\"']?\S+:)[^\s\"':/]+(?=[\"']?\s*$)", re.MULTILINE)
 
@@ -163,10 +174,11 @@ class StackedEtcd:
         may_restart(etcd, member)
         return etcd
 
-    def apply(self, wishes: Wishes, steps: Iterable[str], seen: Seen) -> None:
+    def apply(self, wishes: Wishes, steps: Iterable[str], seen: Seen, lending: Change | None = None) -> None:
+        """Take the steps; *lending* is a new manifest of the API server that another image comes together with."""
         for step in steps:
             if step == "image":
-                self._restart(with_image_tag(self._text(), wishes.tag), seen)
+                self._restart(with_image_tag(self._text(), wishes.tag), seen, lending)
             else:
                 self._begin_log_anew(seen)
 
@@ -206,10 +218,30 @@ class StackedEtcd:
         [pod] = self._translator.read([self._text()])
         self._pods.restart(ETCD, pod, healthy)
 
-    def _restart(self, text: str, seen: Seen) -> None:
+    def _restart(self, text: str, seen: Seen, lending: Change | None = None) -> None:
         healthy = self._ready_to_restart(seen)
         live, wanted = self._translator.read([self._text(), text])
-        self._pods.replace(self._file, ETCD, (live, wanted), text, healthy)
+        change = Change(self._file, ETCD, live, wanted, text, healthy)
+        if lending:
+            self._in_one_stop([change, lending])
+        else:
+            self._pods.replace(change)
+
+    def _in_one_stop(self, changes: Sequence[Change]) -> None:
+        """Bring both manifests while no kubelet sees them: the API server ends first, and both start in one moment.
+
+        One after the other, each would wait for the kubelet to see the manifest, to end the pod, and to make the next.
+        """
+
+        def turn_over() -> None:
+            end_in_order(self._runner, self._deadline(), (API_SERVER, ETCD))
+            start_kubelet(self._runner)
+
+        self._runner.run(["systemctl", "stop", KUBELET], timeout=_BUSY)
+        try:
+            self._pods.replace_together(changes, turn_over)
+        finally:
+            start_kubelet(self._runner)
 
     def _ready_to_restart(self, seen: Seen) -> Callable[[], bool]:
         """Refuse what could stop the cluster, and take the leadership away; return the check for afterwards."""
@@ -267,16 +299,20 @@ class LentEtcd:
 
     def lend(self, urls: Iterable[str]) -> bool:
         """Add the endpoints that the API server does not have; tell whether there were any."""
+        return self._make(self.change(urls))
+
+    def change(self, urls: Iterable[str]) -> Change | None:
+        """Return the manifest with the endpoints that the API server does not have, None where it has all."""
         own = etcd_servers(self._text())
         more = [url for url in urls if url not in own]
-        return self._set([*own, *more]) if own and more else False
+        return self._with([*own, *more]) if own and more else None
 
     def take_back(self, urls: Iterable[str]) -> bool:
         """Leave the API server without these endpoints; tell whether it had any of them."""
         lent = set(urls)
         has = etcd_servers(self._text())
         own = [url for url in has if url not in lent]
-        return self._set(own) if own and own != has else False
+        return self._make(self._with(own) if own and own != has else None)
 
     def _text(self) -> str:
         try:
@@ -288,7 +324,7 @@ class LentEtcd:
                 remedy="Look whether something holds its manifest back, or run this on a control plane",
             ) from error
 
-    def _set(self, urls: Iterable[str]) -> bool:
+    def _with(self, urls: Iterable[str]) -> Change:
         text = self._text()
         changed = re.sub(
             r"^(\s*-\s+[\"']?--etcd-servers=)[^\s\"']*",
@@ -298,8 +334,12 @@ class LentEtcd:
             flags=re.MULTILINE,
         )
         live, wanted = self._translator.read([text, changed])
-        self._pods.replace(self._file, API_SERVER, (live, wanted), changed, lambda: True)
-        return True
+        return Change(self._file, API_SERVER, live, wanted, changed)
+
+    def _make(self, change: Change | None) -> bool:
+        if change:
+            self._pods.replace(change)
+        return change is not None
 
 
 class OldEtcd:
@@ -338,7 +378,7 @@ class OldEtcd:
         said = " | ".join(self._pods.last_lines(ETCD)[-3:])
         why = f"etcd does not serve by its new manifest, and says last: {said}"
         try:
-            self._pods.replace(self._file, ETCD, (new, old), self._before, lambda: True)
+            self._pods.replace(Change(self._file, ETCD, new, old, self._before))
         except KubewrightError as error:
             return f"{why}. The old manifest did not help either: {error}"
         return why

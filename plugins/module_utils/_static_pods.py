@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -47,6 +47,18 @@ class Container:
     pod: str
     running: bool
     made: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """A new manifest, *text*, of a component; *old* and *new* are what the old one and it say."""
+
+    file: GuardedFile
+    component: str
+    old: Pod
+    new: Pod
+    text: str
+    healthy: Check = lambda: True
 
 
 class StaticPods:
@@ -85,19 +97,40 @@ class StaticPods:
         newest = next(iter(self.containers(component)), None)
         return self._log(newest.id) if newest else []
 
-    def replace(
-        self, file: GuardedFile, component: str, pods: tuple[Pod, Pod], text: str, healthy: Check
-    ) -> None:
-        """Let *component* run by a new manifest, *text*; put the old one back if it does not serve.
+    def replace(self, change: Change) -> None:
+        """Let a component run by a new manifest; put the old one back if it does not serve."""
+        self.replace_together([change], lambda: None)
 
-        *pods* are what the old and the new manifest say.
+    def replace_together(self, changes: Sequence[Change], turn_over: Callable[[], None]) -> None:
+        """Put all manifests in place, call *turn_over*, and see every component serve by its own, the last one first.
+
+        One that does not serve gets its old manifest back, and so do those before it.
         """
+        proofs = [self._proofs(change) for change in changes]
+
+        def place(number: int) -> None:
+            if number == len(changes):
+                turn_over()
+                return
+            prove, restore = proofs[number]
+
+            def others_then_this() -> None:
+                place(number + 1)
+                prove()
+
+            changes[number].file.replace(changes[number].text, others_then_this, restore)
+
+        place(0)
+
+    def _proofs(self, change: Change) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Return what waits for a component by its new manifest, and what waits for it by the old one."""
+        component = change.component
         before = self.containers(component)
         known = {one.id for one in before}
         old = before[0].pod if before else ""
         # The old manifest makes the old pod again, with the id that it had. Where an earlier run was stopped, the
         # pod of before is one that it tried, and nobody knows the old one's id: it is one that nobody tried.
-        in_doubt = file.in_doubt
+        in_doubt = change.file.in_doubt
         tried: set[str] = set()
 
         def is_new(one: Container) -> bool:
@@ -108,10 +141,9 @@ class StaticPods:
         def is_old(one: Container) -> bool:
             return one.pod not in tried if in_doubt or not old else one.pod == old
 
-        file.replace(
-            text,
-            lambda: self._wait(component, pods[1], healthy, known, is_new),
-            lambda: self._wait(component, pods[0], healthy, known, is_old),
+        return (
+            lambda: self._wait(component, change.new, change.healthy, known, is_new),
+            lambda: self._wait(component, change.old, change.healthy, known, is_old),
         )
 
     def prove(self, file: GuardedFile, component: str, pod: Pod, healthy: Check) -> None:

@@ -15,6 +15,8 @@ description:
     etcd's guide asks for before its next minor; the minor itself comes with kubeadm.
   - Lets the member save a snapshot of its log and go on as before, so that the next version reads nothing that members
     of 3.5 wrote. 3.7 ends every start with C(unmarshal should never fail) on such a log.
+  - The API server of this host ends before its etcd and starts with it, while the kubelet stands still. One that a run
+    which was cut off has left standing is started (C(kubelet)).
   - Each restart needs a quorum without this member, takes the leadership away first, and is seen to work. One that does
     not gets the old manifest back, and the module fails.
 options:
@@ -72,7 +74,7 @@ actions:
   returned: success
   type: list
   elements: str
-  choices: [image, log]
+  choices: [kubelet, image, log]
   sample: [image]
 from_tag:
   description: The tag before.
@@ -106,6 +108,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_options import CONNECTION, client
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, alone
+from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import Switch, start_kubelet
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._stacked_etcd import (
@@ -143,12 +146,20 @@ def work(params: dict[str, Any], runner: Runner, *, act: bool) -> dict[str, Any]
     seen = etcd.look()
     wanted = wishes(params, seen)
     steps = plan(wanted, seen)
+    # A run that was cut off may have stopped it, with the manifests in place or not.
+    asleep = not Switch(runner, deadline()).kubelet_runs()
     refusal = ""
+    if act and asleep:
+        start_kubelet(runner)
     if act and steps:
         # Before the API server is restarted for it.
         etcd.gate(seen)
-        LentEtcd(runner, StaticPods(runner, deadline)).lend(params["lend_etcd"])
-        etcd.apply(wanted, steps, seen)
+        lent, urls = LentEtcd(runner, StaticPods(runner, deadline)), params["lend_etcd"]
+        if "image" in steps:
+            etcd.apply(wanted, steps, seen, lent.change(urls) if urls else None)
+        else:
+            lent.lend(urls)
+            etcd.apply(wanted, steps, seen)
     elif steps:
         try:
             etcd.gate(seen)
@@ -156,8 +167,8 @@ def work(params: dict[str, Any], runner: Runner, *, act: bool) -> dict[str, Any]
             refusal = str(error)
     after = params["tag"] if "image" in steps else seen.tag
     return {
-        "changed": bool(steps),
-        "actions": steps,
+        "changed": asleep or bool(steps),
+        "actions": [*(["kubelet"] if asleep else []), *steps],
         "from_tag": seen.tag,
         "refusal": refusal,
         "diff": {"before": f"etcd {seen.tag}\n", "after": f"etcd {after}\n"},

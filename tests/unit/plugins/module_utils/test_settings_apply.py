@@ -92,9 +92,10 @@ class FakeWorld:
         if what.partition(" ")[0] in self.breaks:
             raise Unproven(f"{what} does not work")
 
-    def replace(self, file: Any, component: str, _pods: Any, text: str, healthy: Any) -> None:
-        assert text == "yaml" and file.path.name == f"{component}.yaml" and healthy()
-        self.note(component)
+    def replace(self, change: Any) -> None:
+        assert change.text == "yaml" and change.file.path.name == f"{change.component}.yaml"
+        assert change.healthy()
+        self.note(change.component)
 
     def prove(self, _file: Any, component: str, _pod: Any, _healthy: Any) -> None:
         self.note(f"{component} proved")

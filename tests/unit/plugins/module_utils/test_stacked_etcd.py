@@ -91,6 +91,7 @@ class FakePods:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.texts: list[str] = []
+        self.said: list[str] = []
         self.fails = False
         self.saves = True
         self.answers = True
@@ -102,16 +103,22 @@ class FakePods:
         assert component == "etcd"
         return ["starting", "one", "two", "unknown flag"]
 
-    def replace(self, file: Any, component: str, pods: Any, text: str, healthy: Any) -> None:
-        assert component in ("etcd", "kube-apiserver") and healthy()
-        if self.fails:
-            raise KubewrightError("etcd does not come up with its new settings")
-        self.texts.append(text)
-        file.path.write_text(text)
-        if "--snapshot-count=1\n" in text and self.saves:
-            folder = self.data / "member/snap"
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{1:016x}-{501:016x}.snap").write_text("")
+    def replace(self, change: Any) -> None:
+        self.replace_together([change], lambda: None)
+
+    def replace_together(self, changes: Any, turn_over: Any) -> None:
+        for change in changes:
+            assert change.component in ("etcd", "kube-apiserver") and change.healthy()
+            if self.fails:
+                raise KubewrightError("etcd does not come up with its new settings")
+            self.texts.append(change.text)
+            change.file.path.write_text(change.text)
+            self.said.append(f"write {change.component}")
+            if "--snapshot-count=1\n" in change.text and self.saves:
+                folder = self.data / "member/snap"
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"{1:016x}-{501:016x}.snap").write_text("")
+        turn_over()
 
 
 class Host:
@@ -134,7 +141,21 @@ class Host:
         self.etcd.members = [member(number, leader=2) for number in (1, 2, 3)]
 
     def run_command(self, argv: list[str], **options: Any) -> tuple[int, str, str]:
-        """Stand for `kubectl patch --local`, which translates manifests."""
+        """Stand for systemd, for a runtime with one of each, and for `kubectl patch --local`."""
+        words = argv[3:] if argv[0] == "timeout" else argv
+        if words[:2] == ["systemctl", "show"]:
+            return 0, "inactive\n", ""
+        if words[:2] in (["crictl", "ps"], ["crictl", "pods"]):
+            name = next(word for word in words if "=" in word and word.endswith(("etcd", "apiserver")))
+            ids = (
+                [{"id": name.rpartition("=")[2]}]
+                if f"crictl stop {name.rpartition('=')[2]}" not in self.pods.said
+                else []
+            )
+            return 0, json.dumps({"containers": ids} if words[1] == "ps" else {"items": []}), ""
+        if words[0] in ("systemctl", "crictl"):
+            self.pods.said.append(f"{words[0]} {words[1]} {words[-1]}")
+            return 0, "", ""
         texts = options["data"].split("\n---\n")
         return 0, "\n".join(json.dumps(_pod(text)) for text in texts), ""
 
@@ -179,6 +200,42 @@ def test_another_image_after_the_leadership_went_away(host: Host) -> None:
     assert host.moved == ["follower https://10.0.0.11:2380"]
     assert [text.count("etcd:3.6.16-0") for text in host.pods.texts] == [1]
     assert host.run(Wishes(tag="3.6.16-0")) == []
+
+
+def lent(host: Host, tmp_path: Path) -> stacked.LentEtcd:
+    manifest = tmp_path / "kube-apiserver.yaml"
+    manifest.write_text(API_SERVER)
+    return stacked.LentEtcd(
+        Runner(host.run_command),
+        host.pods,  # type: ignore[arg-type]
+        manifest=manifest,
+        state=tmp_path / "state",
+    )
+
+
+def test_the_image_comes_in_one_stop_with_what_the_api_server_is_lent(host: Host, tmp_path: Path) -> None:
+    """No kubelet sees either manifest before the API server has ended, and etcd after it."""
+    etcd = host.stacked()
+    change = lent(host, tmp_path).change(["https://10.0.0.12:2379"])
+    etcd.apply(Wishes(tag="3.6.16-0"), ["image"], etcd.look(), change)
+    assert host.pods.said == [
+        "systemctl stop kubelet.service",
+        "write etcd",
+        "write kube-apiserver",
+        "crictl stop kube-apiserver",
+        "crictl stop etcd",
+        "systemctl start kubelet.service",
+        "systemctl start kubelet.service",
+    ]
+    assert host.moved == ["follower https://10.0.0.11:2380"]
+
+
+def test_the_kubelet_runs_again_where_the_stop_failed(host: Host, tmp_path: Path) -> None:
+    etcd, host.pods.fails = host.stacked(), True
+    change = lent(host, tmp_path).change(["https://10.0.0.12:2379"])
+    with pytest.raises(KubewrightError, match="does not come up"):
+        etcd.apply(Wishes(tag="3.6.16-0"), ["image"], etcd.look(), change)
+    assert host.pods.said == ["systemctl stop kubelet.service", "systemctl start kubelet.service"]
 
 
 def test_a_log_begins_anew_and_the_member_then_runs_as_before(host: Host) -> None:
@@ -227,23 +284,21 @@ def test_a_host_without_etcd(tmp_path: Path, host: Host) -> None:
 
 
 def test_the_other_members_are_lent_once(tmp_path: Path, host: Host) -> None:
+    lender, runner = lent(host, tmp_path), Runner(host.run_command)
     manifest = tmp_path / "kube-apiserver.yaml"
-    manifest.write_text(API_SERVER)
-    runner = Runner(host.run_command)
-    lent = stacked.LentEtcd(runner, host.pods, manifest=manifest, state=tmp_path / "state")  # type: ignore[arg-type]
     others = ["https://10.0.0.12:2379", "https://10.0.0.13:2379"]
-    assert lent.has(others) is False
-    assert lent.lend(others) is True
-    assert lent.has(others[:1]) is True and lent.has([]) is False
+    assert lender.has(others) is False
+    assert lender.lend(others) is True
+    assert lender.has(others[:1]) is True and lender.has([]) is False
     assert stacked.etcd_servers(manifest.read_text()) == ["https://127.0.0.1:2379", *others]
     assert "--secure-port=6443" in manifest.read_text()
-    assert lent.lend(others) is False and lent.lend([]) is False
-    assert lent.take_back(others) is True and manifest.read_text() == API_SERVER
+    assert lender.lend(others) is False and lender.lend([]) is False
+    assert lender.take_back(others) is True and manifest.read_text() == API_SERVER
     with pytest.raises(KubewrightError, match="runs no API server as a static pod"):
         stacked.LentEtcd(runner, host.pods, manifest=tmp_path / "none").lend(others)  # type: ignore[arg-type]
     assert not stacked.LentEtcd(runner, host.pods, manifest=tmp_path / "none").has(others)  # type: ignore[arg-type]
     # Never the last one.
-    assert lent.take_back([*others, "https://127.0.0.1:2379"]) is False
+    assert lender.take_back([*others, "https://127.0.0.1:2379"]) is False
     assert len(host.pods.texts) == 2
 
 

@@ -15,6 +15,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 from ansible_collections.kubewright.cluster.plugins.module_utils._settings_diff import command, with_command
 from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods import (
+    Change,
     StaticPods,
     parse_containers,
     probe_url,
@@ -121,7 +122,7 @@ def file(host: FakeHost) -> GuardedFile:
 
 
 def replace(host: FakeHost, text: str) -> None:
-    host.pods().replace(file(host), "kube-scheduler", (POD, POD), text, lambda: True)
+    host.pods().replace(Change(file(host), "kube-scheduler", POD, POD, text))
 
 
 def test_a_manifest_that_works_is_waited_for_and_stays(host: FakeHost) -> None:
@@ -163,7 +164,7 @@ def test_a_manifest_that_never_serves_is_rolled_back_at_the_deadline(host: FakeH
 def test_an_unhealthy_component_is_rolled_back(host: FakeHost) -> None:
     healthy = iter([False] * 61)
     with pytest.raises(Unproven, match="not healthy"):
-        host.pods().replace(file(host), "kube-scheduler", (POD, POD), NEW, lambda: next(healthy, True))
+        host.pods().replace(Change(file(host), "kube-scheduler", POD, POD, NEW, lambda: next(healthy, True)))
     assert host.path.read_text() == OLD
 
 
@@ -210,6 +211,58 @@ def test_a_second_attempt_that_fails_is_rolled_back_to_what_ran_before_the_first
     assert host.path.read_text() == OLD and host.made[-1]["text"] == OLD
     assert failed.value.facts["rolled_back"] is True and not file(host).unproven
     assert host.now < 70, "the way back is not waited for in vain"
+
+
+class TwoHosts:
+    """Two components of one host, each with a manifest of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.hosts = {}
+        for name in ("etcd", "kube-apiserver"):
+            (folder / f"{name}.yaml").write_text(OLD)
+            self.hosts[name] = FakeHost(folder / f"{name}.yaml")
+        self.asked = ""
+
+    def run_command(self, argv: list[str], **options: Any) -> tuple[int, str, str]:
+        self.asked = next((name for name in self.hosts if any(name in word for word in argv)), self.asked)
+        return self.hosts[self.asked].run_command(argv, **options)
+
+    def answers(self, url: str) -> bool:
+        return self.hosts[self.asked].answers(url)
+
+    def changes(self) -> list[Change]:
+        return [
+            Change(GuardedFile(host.path, host.path.parent / "state"), name, POD, POD, NEW)
+            for name, host in self.hosts.items()
+        ]
+
+    def replace(self, turn_over: Any) -> None:
+        clock = self.hosts["etcd"]
+        StaticPods(
+            Runner(self.run_command),
+            lambda: Deadline(60, clock=clock.clock, sleep=clock.sleep),
+            answers=self.answers,
+        ).replace_together(self.changes(), turn_over)
+
+
+def test_two_manifests_are_in_place_before_the_pods_turn_over(tmp_path: Path) -> None:
+    both, seen = TwoHosts(tmp_path), []
+    both.replace(lambda: seen.extend(host.path.read_text() for host in both.hosts.values()))
+    assert seen == [NEW, NEW]
+    assert all(host.made[-1]["text"] == NEW for host in both.hosts.values())
+    assert not any(change.file.unproven for change in both.changes())
+
+
+@pytest.mark.parametrize(("mute", "left"), [("etcd", [OLD, NEW]), ("kube-apiserver", [OLD, OLD])])
+def test_of_two_manifests_the_one_that_does_not_serve_goes_back_with_those_before_it(
+    tmp_path: Path, mute: str, left: list[str]
+) -> None:
+    both = TwoHosts(tmp_path)
+    both.hosts[mute].mute.add(NEW)
+    with pytest.raises(Unproven, match=f"{mute} does not come up"):
+        both.replace(lambda: None)
+    assert [host.path.read_text() for host in both.hosts.values()] == left
+    assert not any(change.file.unproven for change in both.changes())
 
 
 def test_containers_of_an_attempt_that_ended_do_not_count_against_the_way_back(host: FakeHost) -> None:
