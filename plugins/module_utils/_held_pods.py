@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,8 +26,9 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._retry import D
 from ansible_collections.kubewright.cluster.plugins.module_utils._run_log import step
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
 
+API_SERVER = "kube-apiserver"
 # In this order they are stopped: what writes first, what it writes to last.
-COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
+COMPONENTS = (API_SERVER, "kube-controller-manager", "kube-scheduler", "etcd")
 MANIFESTS = "/etc/kubernetes/manifests"
 # On the same disk, so that a manifest moves in one step; not below the folder, of which the kubelet reads all files.
 HELD = "/etc/kubernetes/kubewright-held"
@@ -34,8 +37,26 @@ KUBELET = "kubelet.service"
 # What the kubelet itself gives a static pod to end (terminationGracePeriodSeconds), in seconds.
 GRACE = 30
 
+# After its shutdown delay an API server listens no more, has sent every client elsewhere, and waits for watches that
+# nobody ends: measured until the runtime kills it. What is no watch gets this many seconds.
+_LAST_ANSWERS = 10
+
 _ASK = 30.0  # seconds, for one question to the container runtime
 _BUSY = 60.0  # seconds, for what systemd does
+
+
+_DELAY = re.compile(r"--shutdown-delay-duration=[\"']?([^\s\"']+)")
+_SECONDS = {"h": 3600, "m": 60, "s": 1}
+
+
+def api_server_seconds(manifest: str) -> int:
+    """Return how long an API server may take to end; one with a delay in fractions gets what any pod gets."""
+    written = _DELAY.search(manifest)
+    delay = written[1] if written else "0s"
+    if not re.fullmatch(r"([0-9]+[hms])+", delay):
+        return GRACE
+    parts = re.findall(r"([0-9]+)([hms])", delay)
+    return _LAST_ANSWERS + sum(int(number) * _SECONDS[unit] for number, unit in parts)
 
 
 @dataclass(frozen=True)
@@ -231,7 +252,18 @@ class Switch:
                 why=error.strerror or str(error),
             ) from error
 
+    def _manifest(self, component: str) -> str:
+        for folder in (self._manifests, self._held):
+            with (
+                suppress(OSError),
+                open(os.path.join(folder, f"{component}.yaml"), encoding="utf-8") as stream,
+            ):
+                return stream.read()
+        return ""
+
     def _end(self, pod: Pod, grace: int) -> None:
+        if pod.component == API_SERVER:
+            grace = min(grace, api_server_seconds(self._manifest(API_SERVER)))
         # What has ended or is gone meanwhile is no error; that all of it is gone is looked at afterwards.
         for container in pod.containers:
             self._runner.run(

@@ -29,6 +29,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_service i
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, GuardedFile
 from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import (
+    API_SERVER,
     KUBELET,
     end_in_order,
     start_kubelet,
@@ -43,7 +44,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._static_pods im
     StaticPods,
 )
 
-ETCD, API_SERVER = "etcd", "kube-apiserver"
+ETCD = "etcd"
 
 # With it a member saves a snapshot of its log after every entry, and begins a new one.
 EVERY_ENTRY = "--snapshot-count=1"

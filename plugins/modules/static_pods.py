@@ -48,6 +48,8 @@ options:
   grace:
     description:
       - Seconds that a container has to end by itself.
+      - An API server gets no more than its C(--shutdown-delay-duration) and ten seconds. It listens no more then, and
+        waits for watches that nobody ends.
     type: int
     default: 30
   timeout:

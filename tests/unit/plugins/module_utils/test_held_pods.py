@@ -36,6 +36,7 @@ class FakeHost:
         self.kubelet = "active"
         self.running = set(COMPONENTS)
         self.ended: list[str] = []
+        self.graces: dict[str, int] = {}
         self.calls: list[list[str]] = []
 
     def run(self, argv: list[str], **_options: Any) -> tuple[int, str, str]:
@@ -51,6 +52,8 @@ class FakeHost:
             return 0, json.dumps({"containers": found}), ""
         if words[1] == "pods":
             return 0, json.dumps({"items": found}), ""
+        if words[1] == "stop":
+            self.graces[words[-1].removeprefix("id-")] = int(words[2].rpartition("=")[2])
         if words[1] == "rmp":
             # A kubelet that runs would make it anew at once.
             name = words[-1].removeprefix("id-")
@@ -98,6 +101,25 @@ def test_stopped_in_order_and_started_again(host: FakeHost) -> None:
     assert not host.stop()
     assert host.start() and host.running == set(COMPONENTS) and not list(host.held.iterdir())
     assert not host.start()
+
+
+@pytest.mark.parametrize(
+    ("argument", "seconds"),
+    [
+        ("", 10),
+        ("    - --shutdown-delay-duration=5s\n", 15),
+        ('    - "--shutdown-delay-duration=1m5s"\n', 30),
+        ("    - --shutdown-delay-duration=1.5s\n", 30),
+        ("    - --shutdown-delay-duration=500ms\n", 30),
+    ],
+)
+def test_an_api_server_gets_its_delay_and_time_for_its_last_answers(
+    host: FakeHost, argument: str, seconds: int
+) -> None:
+    """It would wait for its watches until it is killed; never longer than was asked for, and the others just that."""
+    (host.manifests / "kube-apiserver.yaml").write_text(f"    - kube-apiserver\n{argument}    - --v=2\n")
+    host.stop()
+    assert host.graces == {name: seconds if name == "kube-apiserver" else 30 for name in COMPONENTS}
 
 
 def test_etcd_goes_last_and_comes_first(host: FakeHost) -> None:
