@@ -44,7 +44,6 @@ _LAST_ANSWERS = 10
 _ASK = 30.0  # seconds, for one question to the container runtime
 _BUSY = 60.0  # seconds, for what systemd does
 
-
 _DELAY = re.compile(r"--shutdown-delay-duration=[\"']?([^\s\"']+)")
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
 
@@ -163,6 +162,11 @@ def end_in_order(runner: Runner, deadline: Deadline, components: Sequence[str]) 
         raise
 
 
+def stop_kubelet(runner: Runner) -> None:
+    """Stop the kubelet; the containers run on."""
+    runner.run(["systemctl", "stop", KUBELET], timeout=_BUSY)
+
+
 def start_kubelet(runner: Runner) -> None:
     """Start the kubelet where it does not run; one that does not come up is seen by who waits for it."""
     runner.run(["systemctl", "start", KUBELET], check=False, timeout=_BUSY)
@@ -212,7 +216,7 @@ class Switch:
     def stop(self, planned: Plan, components: Sequence[str], grace: int) -> None:
         """Stop them in their order. Killed anywhere, it can be run again."""
         if planned.kubelet:
-            self._runner.run(["systemctl", "stop", KUBELET], timeout=_BUSY)
+            stop_kubelet(self._runner)
         for name in planned.move:
             self._move(name, self._manifests, self._held)
         for pod in planned.end:

@@ -30,9 +30,9 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._etcd_service i
 from ansible_collections.kubewright.cluster.plugins.module_utils._guarded_file import STATE, GuardedFile
 from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods import (
     API_SERVER,
-    KUBELET,
     end_in_order,
     start_kubelet,
+    stop_kubelet,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubectl_yaml import Translator
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
@@ -48,8 +48,6 @@ ETCD = "etcd"
 
 # With it a member saves a snapshot of its log after every entry, and begins a new one.
 EVERY_ENTRY = "--snapshot-count=1"
-
-_BUSY = 60.0  # seconds, for what systemd does
 
 _IMAGE = re.compile(r"^(\s*image:\s*[\"']?\S+:)[^\s\"':/]+(?=[\"']?\s*$)", re.MULTILINE)
 
@@ -238,7 +236,7 @@ class StackedEtcd:
             end_in_order(self._runner, self._deadline(), (API_SERVER, ETCD))
             start_kubelet(self._runner)
 
-        self._runner.run(["systemctl", "stop", KUBELET], timeout=_BUSY)
+        stop_kubelet(self._runner)
         try:
             self._pods.replace_together(changes, turn_over)
         finally:

@@ -146,13 +146,11 @@ class Host:
         if words[:2] == ["systemctl", "show"]:
             return 0, "inactive\n", ""
         if words[:2] in (["crictl", "ps"], ["crictl", "pods"]):
-            name = next(word for word in words if "=" in word and word.endswith(("etcd", "apiserver")))
-            ids = (
-                [{"id": name.rpartition("=")[2]}]
-                if f"crictl stop {name.rpartition('=')[2]}" not in self.pods.said
-                else []
+            name = next(
+                word.rpartition("=")[2] for word in words if word.endswith(("=etcd", "=kube-apiserver"))
             )
-            return 0, json.dumps({"containers": ids} if words[1] == "ps" else {"items": []}), ""
+            runs = words[1] == "ps" and f"crictl stop {name}" not in self.pods.said
+            return 0, json.dumps({"containers": [{"id": name}] if runs else [], "items": []}), ""
         if words[0] in ("systemctl", "crictl"):
             self.pods.said.append(f"{words[0]} {words[1]} {words[-1]}")
             return 0, "", ""
