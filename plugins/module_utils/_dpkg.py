@@ -97,15 +97,6 @@ def observe(folder: Path, ours: Iterable[str]) -> State:
     return State(_journal(folder), tuple(half_done) if in_the_way else ())
 
 
-def unfinished(folder: Path) -> bool:
-    """Tell whether dpkg left anything half done, whosever it is."""
-    try:
-        text = (folder / "status").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return False
-    return _journal(folder) or bool(parse_status(text))
-
-
 def _journal(folder: Path) -> bool:
     # dpkg(1) numbers the parts of its journal; a temporary file of its own is not one of them.
     updates = folder / "updates"

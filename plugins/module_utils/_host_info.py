@@ -270,12 +270,13 @@ def image_tags(runner: Runner, kubeadm: str | None) -> dict[str, str]:
 
 
 def package_state(runner: Runner, folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Return what dpkg says of packages, and whether it left anything half done; nothing is asked for no names."""
+    """Return what dpkg says of packages, and whether it left them half done; nothing is asked for no names."""
+    unfinished = not dpkg.observe(folder, names).whole
     if not names:
-        return {"unfinished": dpkg.unfinished(folder), "installed": {}, "mode_overrides": []}
+        return {"unfinished": unfinished, "installed": {}, "mode_overrides": []}
     found = dpkg.inventory(runner, folder, names)
     return {
-        "unfinished": dpkg.unfinished(folder),
+        "unfinished": unfinished,
         "installed": {name: asdict(package) for name, package in found.installed.items()},
         "mode_overrides": list(found.mode_overrides),
     }

@@ -270,9 +270,14 @@ class _Planner:
         )
         if installed and installed != running:
             found.append(f"kubelet {installed} is installed and {running} runs")
+        if self._torn(node):
+            found.append("its packages are half installed")
         if self._nodes[node]["cordoned_by_us"]:
             found.append("it is still cordoned by an earlier run")
         return found
+
+    def _torn(self, node: str) -> bool:
+        return bool(self._facts(node).get("packages", {}).get("unfinished"))
 
     # What forbids it
 
@@ -597,6 +602,7 @@ class _Planner:
             self._nodes[node]["kubelet_version"] != self._target.version
             or any(not one.startswith(f"{self._target.version}-") for one in installed)
             or self._nodes[node]["cordoned_by_us"]
+            or self._torn(node)
         )
 
     def _limits(self) -> None:

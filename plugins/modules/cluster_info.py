@@ -222,7 +222,10 @@ host:
       type: dict
       contains:
         unfinished:
-          description: Whether any package of the host, these or others, is half installed.
+          description:
+            - Whether one of these packages is half installed, or missing while another package of the host is half
+              installed, which may be what it depends on.
+            - Also where C(dpkg) was cut off in the middle, which it does not say of which package.
           type: bool
           sample: false
         installed:

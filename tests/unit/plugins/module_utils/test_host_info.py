@@ -277,7 +277,7 @@ def test_addresses(tmp_path: Path) -> None:
 
 def test_packages(tmp_path: Path) -> None:
     (tmp_path / "dpkg").mkdir()
-    (tmp_path / "dpkg" / "status").write_text("Package: vim\nStatus: install ok half-configured\n")
+    (tmp_path / "dpkg" / "status").write_text("Package: kubelet\nStatus: hold ok half-configured\n")
     shown = {
         "dpkg-query": "installed hold kubelet 1.36.3-1.1\nnot-installed unknown chrony\n",
         "dpkg-statoverride": "root root 600 /some/file\n",

@@ -252,6 +252,27 @@ def test_packages_that_are_behind_a_kubelet_that_is_not() -> None:
     assert make(found, there).worker_turns == ["w2"]
 
 
+def test_a_host_that_lost_its_power_while_its_packages_were_unpacked_comes_first() -> None:
+    # Its owner cordoned it, so no cordon of ours tells, and neither does its version. Its kubelet may not run.
+    found = cluster()
+    found["nodes"][4] = node("w2", schedulable=False, ready=False)
+    own = facts("w2")
+    own["services"]["kubelet"]["active"] = False
+    there = [replace(one, facts=own) if one.name == "w2" else one for one in hosts()]
+    assert "kubelet does not run w2" in told(make(found, there))
+    own["packages"]["unfinished"] = True
+    result = make(found, there)
+    assert not result.problems and result.worker_turns == ["w2", "w1"]
+    assert any("packages are half installed" in str(one["why"]) for one in result.notices)
+    # Or it runs the new kubelet since, and only its packages are to be finished.
+    found["nodes"][4] = node("w2", NEW, schedulable=False)
+    own = facts("w2", NEW)
+    there = [replace(one, facts=own) if one.name == "w2" else one for one in hosts()]
+    assert make(found, there).worker_turns == ["w1"]
+    own["packages"]["unfinished"] = True
+    assert make(found, there).worker_turns == ["w2", "w1"]
+
+
 def test_add_ons_that_the_last_control_plane_was_cut_off_before() -> None:
     found = cluster(kubeadm_version=NEW)
     for name in CPS:
