@@ -130,6 +130,13 @@ def test_another_run_is_kept_away_until_its_lock_ends() -> None:
         stopped = upgrade(check=False)
         assert "Another run works on this cluster: somebody@elsewhere" in stopped.said, stopped.output[-4000:]
         assert stopped.total("changed") == 0 and fingerprints() == before
+        for name, *options in (
+            ("site", "-e", f"kube_cluster_version={OLD}"),
+            ("remove_node", "-e", f"remove_node={group('workers')[0]}"),
+            ("rotate_encryption_key",),
+        ):
+            other = playbook(name, *options, "-e", f"lab_state={STATE}", inventory=INVENTORY, check=False)
+            assert "somebody@elsewhere" in other.said and other.total("changed") == 0, other.output[-4000:]
         assert (
             f"Kubernetes {OLD} -> {NEW}" in upgrade("--check", "-e", "kube_rolling_take_over_lock=true").said
         )
