@@ -37,6 +37,10 @@ lab-packages:
 check: ## Formatting, lint, types, argument specs and unit tests: minutes, no lab
 	@$(ENTER) tests/check
 
+.PHONY: docs
+docs: ## The documentation as a site, in .docs/html; fetches nothing, and a warning fails it
+	@$(ENTER) docs/site/build
+
 .PHONY: test
 test: lab-packages ## Everything, on real components in the lab, from nothing
 	@$(ENTER) tests/run
@@ -52,7 +56,7 @@ bench: lab-packages ## Side-by-side measurements; BENCH="--quick" and others are
 .PHONY: clean
 clean: ## Remove every trace of the lab; the cache of built artefacts stays
 	@$(ENTER) python3 -m lab clean
-	@rm -rf .ansible .mypy_cache .ruff_cache .pytest_cache tests/output
+	@rm -rf .ansible .docs .mypy_cache .ruff_cache .pytest_cache tests/output
 
 .PHONY: clean-cache
 clean-cache: ## Remove the cache of built artefacts and the Python environments too
