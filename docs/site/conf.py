@@ -1,7 +1,8 @@
 """Settings of Sphinx for `make docs`. The pages themselves are plain Markdown, as a source browser shows it.
 
 Three things make a site of them: links to files outside of docs/ go to the repository, the tables of index.md are the
-table of contents, and names of Ansible's own documentation lead there.
+table of contents, and names of Ansible's own documentation lead there. The reference pages of antsibull-docs lose their
+lists of contents, because the theme has one of its own beside each page.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ antsibull_ext_color_scheme = "default-autodark"
 
 _OUTSIDE = re.compile(r"\]\(\.\./")
 _PAGE = re.compile(r"\]\((\w+)\.md\)")
+_CONTENTS = re.compile(r"^\.\. contents::\n(?: +:.*\n)*", re.MULTILINE)
 _FOREIGN = re.compile(r"ansible_collections\.(\w+)\.(\w+)\.(\w+)")
 # What antsibull-docs writes into every page of a module.
 _LABELS = {
@@ -64,8 +66,9 @@ def chapters(index: str, pages: set[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def arrange(app: Any, docname: str, source: list[str]) -> None:
-    """Give a page of Markdown what only a site has."""
+    """Give a page what only a site has, and take what this one has already."""
     if Path(app.env.doc2path(docname)).suffix != ".md":
+        source[0] = _CONTENTS.sub("", source[0])
         return
     source[0] = _OUTSIDE.sub(f"]({REPOSITORY}/blob/main/", source[0])
     if docname == "index":

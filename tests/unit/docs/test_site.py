@@ -44,6 +44,14 @@ def test_links_out_of_the_pages_lead_to_the_repository() -> None:
     ]
 
 
+def test_a_reference_page_has_no_second_list_of_contents() -> None:
+    """The theme would print an error in its place."""
+    source = ["A\n=\n\n.. contents::\n   :local:\n   :depth: 2\n\nText.\n"]
+    app = SimpleNamespace(env=SimpleNamespace(doc2path=lambda name: f"{name}.rst"))
+    conf.arrange(app, "reference/a_module", source)
+    assert source == ["A\n=\n\n\nText.\n"]
+
+
 def test_names_of_other_documentation_lead_there_and_ours_do_not() -> None:
     """A name of this collection that is not there stays a warning."""
 
