@@ -8,7 +8,9 @@
 Ansible does not take defaults from meta/argument_specs.yml, it only shows them, so that nothing but this
 check keeps them equal to defaults/main.yml. For every role:
 
-* each variable in defaults/main.yml is an option of the entry point `main` with an equal default;
+* each variable in defaults/main.yml is an option of the entry point `main` with an equal default; but one that is a
+  template and becomes a number, a list or the like has none there, because antsibull-docs takes a default for a value
+  of the option's type: its description says it;
 * each option with a default is in defaults/main.yml;
 * a required option has no default, in neither file;
 * each variable starts with the role's name.
@@ -28,6 +30,7 @@ import yaml
 
 DEFAULTS = Path("defaults/main.yml")
 SPECS = Path("meta/argument_specs.yml")
+TEXTS = ("str", "path", "raw")
 
 
 class RoleLoader(yaml.SafeLoader):
@@ -50,6 +53,11 @@ def load(path: Path) -> dict[str, Any]:
 def shown(value: Any) -> str:
     """One spelling a value, which keeps true, 1, 1.0 and "1" apart and ignores the order of keys."""
     return json.dumps(value, sort_keys=True, default=str)
+
+
+def worked_out(value: Any, option: dict[str, Any]) -> bool:
+    """Whether a default is a template whose result, not whose text, has the option's type."""
+    return isinstance(value, str) and "{{" in value and option.get("type", "str") not in TEXTS
 
 
 def mismatches(role: Path) -> Iterator[str]:
@@ -75,6 +83,9 @@ def mismatches(role: Path) -> Iterator[str]:
                 yield f"{role / SPECS}: {name}: is required and has a default"
             if name in defaults:
                 yield f"{role / DEFAULTS}: {name}: has a default, but is required in {SPECS}"
+        elif name in defaults and worked_out(defaults[name], option):
+            if "default" in option:
+                yield f"{role / SPECS}: {name}: the default is a template, and no {option['type']}: describe it instead"
         elif name in defaults and "default" not in option:
             yield f"{role / SPECS}: {name}: has no default, but {DEFAULTS} has {shown(defaults[name])}"
         elif "default" in option and name not in defaults:

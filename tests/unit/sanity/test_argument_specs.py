@@ -18,6 +18,7 @@ kube_demo_port: 6443
 kube_demo_url: "{{ kube_demo_mirror }}/file"
 kube_demo_labels: {a: 1, b: [x]}
 kube_demo_pattern: !unsafe "{{ literal }}"
+kube_demo_count: "{{ groups['demo'] | length }}"
 """
 GOOD_OPTIONS = """\
 kube_demo_port: {type: int, default: 6443}
@@ -26,6 +27,7 @@ kube_demo_labels: {type: dict, default: {b: [x], a: 1}}
 kube_demo_pattern: {default: "{{ literal }}"}
 kube_demo_token: {required: true}
 kube_demo_extra: {type: str}
+kube_demo_count: {type: int}
 """
 
 
@@ -73,6 +75,11 @@ def test_equal_files_pass(tmp_path: Path) -> None:
             "kube_demo_new: 1",
             "kube_demo_new: {required: true}",
             "defaults/main.yml: kube_demo_new: has a default, but is required",
+        ),
+        (
+            "kube_demo_new: '{{ 1 }}'",
+            "kube_demo_new: {type: int, default: '{{ 1 }}'}",
+            "argument_specs.yml: kube_demo_new: the default is a template, and no int: describe it instead",
         ),
         (
             "",
