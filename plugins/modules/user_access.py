@@ -229,11 +229,23 @@ grants:
       sample: [ClusterRoleBinding developers (view) by Group developers]
 objects:
   description:
-    - The objects that were looked at. RV(objects[].action) is V(created), V(changed), V(unchanged) or V(deleted); in
-      check mode it is what would happen.
+    - The objects that were looked at.
   returned: success
   type: list
   elements: dict
+  contains:
+    kind:
+      description: The kind.
+      type: str
+    namespace:
+      description: The namespace; empty for what is in none.
+      type: str
+    name:
+      description: The name.
+      type: str
+    action:
+      description: V(created), V(changed), V(unchanged) or V(deleted); in check mode it is what would happen.
+      type: str
   sample: [{kind: RoleBinding, namespace: shop, name: "kubewright:person:jane@example.com:edit", action: created}]
 """
 
