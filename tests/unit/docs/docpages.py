@@ -111,6 +111,11 @@ def module_options(name: str) -> set[str]:
     return options
 
 
+def returned(name: str) -> dict[str, Any]:
+    """What a module returns, as its documentation has it."""
+    return _documentation((ROOT / f"plugins/modules/{name}.py").read_text(encoding="utf-8"), "RETURN")
+
+
 def _documentation(text: str, name: str) -> dict[str, Any]:
     """What a constant of a module, or of a class in it, holds."""
     for node in ast.walk(ast.parse(text)):

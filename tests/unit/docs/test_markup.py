@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from docpages import ROOT, module_options, specs
+from docpages import ROOT, module_options, returned, specs
 
 SPECS = sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))
 TEXTS = SPECS + sorted(ROOT.glob("plugins/modules/*.py"))
@@ -41,3 +41,17 @@ def test_modules_and_plugins_that_are_named_are_there(path: Path) -> None:
         assert (ROOT / PLACES[kind].format(one)).exists(), f"{name(path)}: {one}"
     for module, option in re.findall(r"\bO\(kubewright\.cluster\.(\w+)#module:(\w+)", text):
         assert option in module_options(module), f"{name(path)}: {module}: {option}"
+
+
+MODULES = [path for path in TEXTS if path.suffix == ".py"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_what_is_returned_is_documented_where_it_is_named(path: Path) -> None:
+    """Level by level, as RV(objects[].action)."""
+    text = path.read_text(encoding="utf-8")
+    for owner, key in re.findall(r"\bRV\((?:kubewright\.cluster\.(\w+)#module:)?([\w.\[\]]+)", text):
+        found = returned(owner or path.stem)
+        for part in key.replace("[]", "").split("."):
+            assert part in found, f"{name(path)}: RV({key})"
+            found = found[part].get("contains") or {}
