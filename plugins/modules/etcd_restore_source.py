@@ -45,13 +45,15 @@ options:
     default: []
   authorities:
     description:
-      - The SHA-256 of the certificates of the cluster's authorities, as RV(etcd_restore_info#module:host.authorities).
+      - The SHA-256 of the certificates of the cluster's authorities, as
+        RV(kubewright.cluster.etcd_restore_info#module:host.authorities).
         Empty ones are not compared.
     type: dict
     default: {}
   encryption_keys:
     description:
-      - The names of the keys that the API servers have, as RV(etcd_restore_info#module:host.encryption_keys), where
+      - The names of the keys that the API servers have, as
+        RV(kubewright.cluster.etcd_restore_info#module:host.encryption_keys), where
         those run on other hosts. What this host has itself is known.
     type: list
     elements: str
