@@ -12,6 +12,7 @@ PRIVATE to the collection: this interface can change in any release.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -40,6 +41,10 @@ GRACE = 30
 # After its shutdown delay an API server listens no more, has sent every client elsewhere, and waits for watches that
 # nobody ends: measured until the runtime kills it. What is no watch gets this many seconds.
 _LAST_ANSWERS = 10
+
+# Units of systemd that start the kubelet when the process ends that has stopped it, with its id and a number.
+_GUARD = "kubewright-kubelet-guard"
+_GUARDS = itertools.count()
 
 _ASK = 30.0  # seconds, for one question to the container runtime
 _BUSY = 60.0  # seconds, for what systemd does
@@ -154,8 +159,10 @@ def end_in_order(runner: Runner, deadline: Deadline, components: Sequence[str]) 
     """
     switch = Switch(runner, deadline)
     planned = plan_end(switch.look(components), kubelet_runs=switch.kubelet_runs())
+    if planned.kubelet:
+        stop_kubelet(runner)
     try:
-        switch.stop(planned, components, GRACE)
+        switch.stop(replace(planned, kubelet=""), components, GRACE)
     except KubewrightError:
         # Where this is the only control plane, the next run would find no cluster that answers, and not come so far.
         start_kubelet(runner)
@@ -163,13 +170,25 @@ def end_in_order(runner: Runner, deadline: Deadline, components: Sequence[str]) 
 
 
 def stop_kubelet(runner: Runner) -> None:
-    """Stop the kubelet; the containers run on."""
+    """Stop the kubelet for a moment; the containers run on. If this process is killed, systemd starts it again.
+
+    Nobody would come to do that: the next run is refused by a kubelet that does not run, and a control plane that is
+    the only one would stay down.
+    """
+    watch = ["tail", f"--pid={os.getpid()}", "--sleep-interval=0.3", "--follow", "/dev/null"]
+    unit = [
+        f"--unit={_GUARD}-{os.getpid()}-{next(_GUARDS)}",
+        f"--property=ExecStopPost=systemctl start {KUBELET}",
+    ]
+    runner.run(["systemd-run", "--quiet", "--collect", *unit, *watch], timeout=_BUSY)
     runner.run(["systemctl", "stop", KUBELET], timeout=_BUSY)
 
 
 def start_kubelet(runner: Runner) -> None:
     """Start the kubelet where it does not run; one that does not come up is seen by who waits for it."""
     runner.run(["systemctl", "start", KUBELET], check=False, timeout=_BUSY)
+    # Otherwise it would start the kubelet when this process ends, which somebody else may have stopped by then.
+    runner.run(["systemctl", "stop", f"{_GUARD}-{os.getpid()}-*.service"], check=False, timeout=_BUSY)
 
 
 class Switch:
@@ -216,7 +235,7 @@ class Switch:
     def stop(self, planned: Plan, components: Sequence[str], grace: int) -> None:
         """Stop them in their order. Killed anywhere, it can be run again."""
         if planned.kubelet:
-            stop_kubelet(self._runner)
+            self._runner.run(["systemctl", "stop", KUBELET], timeout=_BUSY)
         for name in planned.move:
             self._move(name, self._manifests, self._held)
         for pod in planned.end:

@@ -279,6 +279,13 @@ class _Planner:
     def _torn(self, node: str) -> bool:
         return bool(self._facts(node).get("packages", {}).get("unfinished"))
 
+    def _no_packages(self, node: str) -> list[str]:
+        """Return what of Kubernetes this host has from elsewhere, as Kubespray leaves it below /usr/local/bin."""
+        installed = self._facts(node)["packages"]["installed"]
+        if self._torn(node):
+            return []
+        return [name for name in ("kubeadm", "kubelet") if name not in installed]
+
     # What forbids it
 
     def _problem(self, what: str, where: str, why: str, remedy: str) -> None:
@@ -465,6 +472,14 @@ class _Planner:
                 host.name,
                 f"its package manager is {facts['system']['package_manager'] or 'unknown'}",
                 "Only Debian and its relatives are supported so far",
+            )
+        elif files := self._no_packages(node):
+            self._problem(
+                f"{' and '.join(files)} {'is no package' if len(files) == 1 else 'are no packages'} of this host",
+                host.name,
+                "something else has installed it",
+                "Upgrade with what made this cluster, or first install the versions that run from their packages and "
+                "remove the other files, which would hide them",
             )
         for found in judge(facts, None, Expected())["reasons"]:
             if lost and found["what"] == _NOT_FINISHED:

@@ -18,6 +18,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._held_pods impo
     KUBELET,
     Switch,
     end_in_order,
+    start_kubelet,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import while_it_starts
 from ansible_collections.kubewright.cluster.plugins.module_utils._kubectl_yaml import Translator
@@ -36,7 +37,7 @@ def restart_kubelet(
     The id of a static pod is a digest of what the kubelet makes of its manifest, and kubelets of two minors make
     something else of it (applyDefaults in pkg/kubelet/config/common.go). The new one would start all of a control plane
     anew while the old pods still run, and etcd would end before the API server has told anybody that it goes. So they
-    end in their order first, while no kubelet runs. Whoever is cut off here leaves that to `wake_kubelet`.
+    end in their order first, while no kubelet runs.
     """
     deadline = Deadline(seconds)
     # Its package, or kubeadm's, may have brought another unit.
@@ -46,6 +47,8 @@ def restart_kubelet(
         end_in_order(runner, deadline, COMPONENTS)
     try:
         Kubelet(runner, api, node, lambda: deadline).restart(config)
+        if control_plane:
+            start_kubelet(runner)
         wait_for(
             lambda: reported(api.get(f"/api/v1/nodes/{node}")) == version,
             deadline,

@@ -37,7 +37,7 @@ options:
   timeout:
     description:
       - Seconds for everything together. It has to be longer than the pods take to end.
-      - A request that is under way when they are over has ten seconds more, and so has the one that takes a cordon back.
+      - A request that is under way when they are over has ten seconds more, and so has that which takes a cordon back.
     type: int
     default: 300
   grace_period:

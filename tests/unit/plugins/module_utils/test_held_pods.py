@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +66,7 @@ class FakeHost:
         return 0, "", ""
 
     def _systemctl(self, words: list[str]) -> str:
-        if words[1] == "stop":
+        if words[1:] == ["stop", "kubelet.service"]:
             self.kubelet = "inactive"
         if words[1] == "restart":
             self.kubelet = "active"
@@ -187,6 +190,33 @@ def test_what_is_ended_comes_back_with_the_kubelet(tmp_path: Path) -> None:
     assert not plan_end(switch.look(COMPONENTS), kubelet_runs=switch.kubelet_runs()).changed
     host.run(["systemctl", "restart", "kubelet.service"])
     assert host.running == set(COMPONENTS)
+
+
+def test_systemd_starts_the_kubelet_of_a_process_that_was_killed(host: FakeHost) -> None:
+    """It watches the process with a program that ends with it, and starts the kubelet at the end of that program."""
+    held_pods.stop_kubelet(Runner(host.run))
+    guard, stopped = host.calls
+    assert guard[0] == "systemd-run" and stopped == ["systemctl", "stop", "kubelet.service"]
+    assert "--property=ExecStopPost=systemctl start kubelet.service" in guard
+    watch = guard[guard.index("tail") :]
+    assert f"--pid={os.getpid()}" in watch
+    with subprocess.Popen(["sleep", "60"]) as process:
+        watch[1] = f"--pid={process.pid}"
+        with subprocess.Popen(watch) as program:
+            with pytest.raises(subprocess.TimeoutExpired):
+                program.wait(1)
+            process.kill()
+            process.wait()
+            assert program.wait(10) == 0
+
+
+def test_a_kubelet_that_was_started_has_no_guard_any_more(host: FakeHost) -> None:
+    for _turn in range(2):
+        held_pods.stop_kubelet(Runner(host.run))
+        held_pods.start_kubelet(Runner(host.run))
+    units = [word.partition("=")[2] for call in host.calls for word in call if word.startswith("--unit=")]
+    ended = host.calls[-1][-1]
+    assert len(set(units)) == 2 and all(fnmatch.fnmatch(f"{unit}.service", ended) for unit in units)
 
 
 def test_nothing_is_ended_on_a_host_without_a_control_plane() -> None:

@@ -495,6 +495,10 @@ def test_another_package_manager_is_refused() -> None:
     own["system"] = {"package_manager": "dnf"}
     there[3] = replace(there[3], facts=own)
     assert "The packages of this host cannot be upgraded w1" in told(make(there=there))
+    own = facts("w1")
+    del own["packages"]["installed"]["kubelet"]
+    there[3] = replace(there[3], facts=own)
+    assert "kubelet is no package of this host w1" in told(make(there=there))
 
 
 def test_a_manifest_that_kubeadm_was_killed_over_is_a_host_that_is_finished() -> None:

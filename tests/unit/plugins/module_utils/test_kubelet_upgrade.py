@@ -50,7 +50,9 @@ class FakeHost:
             self.running.remove(words[-1])
         if words[:2] == ["systemctl", "show"]:
             return 0, f"{self.state}\n", ""
-        self.calls.append(" ".join([*words[:2], *words[3:]]))
+        if "guard" in str(words):
+            words = [words[0], words[1] if words[0] == "systemctl" else "", "", "guard"]
+        self.calls.append(" ".join(filter(None, [*words[:2], *words[3:]])))
         return 0, json.dumps({"kind": "KubeletConfiguration"}), ""
 
     def restart(self, config: dict[str, Any]) -> None:
@@ -84,12 +86,15 @@ def test_static_pods_end_in_their_order_while_no_kubelet_runs(host: FakeHost) ->
     """The new one would make all of them anew in one moment, and etcd could go before the API server."""
     host.run(control_plane=True)
     assert host.calls[2:] == [
+        "systemd-run guard",
         "systemctl stop",
         *(
             f"crictl stop {name}"
             for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
         ),
         "restart",
+        "systemctl start",
+        "systemctl stop guard",
     ]
 
 
@@ -98,7 +103,12 @@ def test_the_kubelet_runs_again_where_a_pod_does_not_end(host: FakeHost) -> None
     host.ends = False
     with pytest.raises(KubewrightError, match="does not answer"):
         host.run(control_plane=True)
-    assert host.calls[2:] == ["systemctl stop", "systemctl start"]
+    assert host.calls[2:] == [
+        "systemd-run guard",
+        "systemctl stop",
+        "systemctl start",
+        "systemctl stop guard",
+    ]
 
 
 def test_pods_of_a_worker_go_on_running(host: FakeHost) -> None:

@@ -151,6 +151,8 @@ class Host:
             )
             runs = words[1] == "ps" and f"crictl stop {name}" not in self.pods.said
             return 0, json.dumps({"containers": [{"id": name}] if runs else [], "items": []}), ""
+        if "guard" in str(words):
+            return 0, "", ""
         if words[0] in ("systemctl", "crictl"):
             self.pods.said.append(f"{words[0]} {words[1]} {words[-1]}")
             return 0, "", ""
