@@ -166,6 +166,7 @@ def test_the_first_control_plane_goes_alive_and_comes_back(notes: Notes) -> None
         f"removal of the first control plane, alive and the leader: {minutes(removed.seconds)}, again "
         f"{again.seconds:.0f} s, back by site.yml {minutes(joined.seconds)}; "
         f"{len(probe.failed)} of {len(probe.failed) + len(probe.answered)} requests failed meanwhile"
+        f"{': ' if probe.failed else ''}{', '.join(why for _at, why in probe.failed)}"
     )
     # One that was under way on a connection of the API server that ended may fail.
     assert len(probe.failed) <= 3, probe.failed
