@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ class Page:
                 yield from re.findall(r"^ *([a-z_]+):", text, re.MULTILINE)
 
 
+@cache
 def specs() -> dict[str, dict[str, Any]]:
     """The entry point `main` of each role."""
     return {
@@ -98,6 +100,7 @@ def specs() -> dict[str, dict[str, Any]]:
     }
 
 
+@cache
 def module_options(name: str) -> set[str]:
     """The options of a module, those of its fragments among them."""
     text = (ROOT / f"plugins/modules/{name}.py").read_text(encoding="utf-8")
@@ -111,6 +114,7 @@ def module_options(name: str) -> set[str]:
     return options
 
 
+@cache
 def returned(name: str) -> dict[str, Any]:
     """What a module returns, as its documentation has it."""
     return _documentation((ROOT / f"plugins/modules/{name}.py").read_text(encoding="utf-8"), "RETURN")
