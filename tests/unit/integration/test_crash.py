@@ -37,6 +37,25 @@ def test_steps_of_one_kind_count_for_each_other_but_none_twice(tmp_path: Path) -
     assert table.is_left(Step("cp3", "follow")) and table.is_left(Step("cp3", "apply"))
 
 
+def test_steps_of_a_module_that_were_cut_off_nowhere_come_first(tmp_path: Path) -> None:
+    steps = [
+        Step("cp1", "apply one"),
+        Step("cp2", "apply one"),
+        Step("cp1", "apply two"),
+        Step("cp2", "drain one"),
+    ]
+    table = Table(
+        tmp_path / "table.json",
+        course(kind=lambda one: re.sub(r"cp\d", "*", str(one))),
+        "abc",
+        dict.fromkeys(steps),
+        {steps[0]},
+    )
+    assert [table.is_left(one) for one in steps] == [False, False, True, True]
+    table.never_first = False
+    assert [table.is_left(one) for one in steps] == [False, True, True, True]
+
+
 def test_a_table_that_was_kept_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "table.json"
     Table(file, course(), "abc", dict(CLEAN), {Step("cp1", "apply")}, 7, 2).save()
