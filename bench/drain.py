@@ -1,6 +1,7 @@
 """A worker with a hundred pods drained by kubectl, by drain_node and by kubernetes.core's k8s_drain, in turn.
 
 The pods go to another worker, which the next tool drains: nobody has to fill a worker again, and each tool gets both.
+They go there once the drain is over: that worker shares the processors, and what is measured is not its start of pods.
 """
 
 from __future__ import annotations
@@ -121,8 +122,8 @@ def take(site: Site, rounds: int, scratch: Path, rest: Callable[[bool], None]) -
             drain = _drain(site, _command(tool, site, full, kubeconfig), scratch)
             figures.drains[tool].append(drain)
             say(f"Round {number + 1}: {tool} {drain.last:.1f} s to the last eviction, {drain.whole:.1f} s")
-            measure.kubectl(site, "uncordon", full)
             full, spare = spare, full
+            measure.kubectl(site, "uncordon", full)
     return figures
 
 
@@ -249,7 +250,7 @@ def _deployment(workers: list[str]) -> dict[str, Any]:
 
 
 def _fill(site: Site, full: str, spare: str) -> None:
-    """Put all pods on one worker; the other one has their image too."""
+    """Put all pods on one worker; the other one has their image too, and is cordoned."""
     for worker in (full, spare):
         measure.run(site.on(worker, "crictl", "pull", IMAGE))
     measure.kubectl(site, "create", "namespace", NAMESPACE)
@@ -258,7 +259,6 @@ def _fill(site: Site, full: str, spare: str) -> None:
     words = ["sh", "-c", script, "sh", json.dumps(_deployment([full, spare]))]
     measure.run(site.on(next(iter(site.control_planes)), *words))
     _settled(site, full)
-    measure.kubectl(site, "uncordon", spare)
 
 
 def _settled(site: Site, worker: str) -> None:
