@@ -502,8 +502,8 @@ class Table:
     never_first: bool = True
 
     def __post_init__(self) -> None:
-        self._left = Counter(map(self.course.kind, self.seconds))
-        self._left.subtract(map(self.course.kind, self.cut))
+        self._steps = Counter(map(self.course.kind, self.seconds))
+        self._cuts = Counter(map(self.course.kind, self.cut))
         self._modules = {self.course.kind(one): one.what.split(" ")[0] for one in self.seconds}
         self._longest: dict[str, float] = {}
         for one, seconds in self.seconds.items():
@@ -535,7 +535,7 @@ class Table:
     @property
     def left(self) -> int:
         """How many steps are still to be cut off."""
-        return sum(count for count in self._left.values() if count > 0)
+        return sum((self._steps - self._cuts).values())
 
     def is_left(self, one: Step) -> bool:
         """Tell whether a step is still to be cut off.
@@ -544,12 +544,10 @@ class Table:
         its steps that were cut off on no host come first.
         """
         kind = self.course.kind(one)
-        if one in self.cut or self._left[kind] <= 0:
+        if one in self.cut or self._steps[kind] <= self._cuts[kind]:
             return False
-        never = self._never()
-        return (
-            kind in never or not self.never_first or self._modules[kind] not in map(self._modules.get, never)
-        )
+        never = self._never() if self.never_first else set()
+        return kind in never or self._modules[kind] not in map(self._modules.get, never)
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
@@ -587,7 +585,7 @@ class Table:
                 playbook.watch.poll()
                 new = ({hit.step} | playbook.watch.in_flight()) - self.cut
                 cut_off(playbook, how, hit.step.host)
-                self._left.subtract(map(self.course.kind, new))
+                self._cuts.update(map(self.course.kind, new))
                 self.cut |= new
                 self.runs += 1
                 self.save()
@@ -597,24 +595,28 @@ class Table:
     def work_through(self, records: Path, notes: Notes) -> None:
         """Go on until every step was cut off."""
         # A step that is over before the run is cut off does not come again in this chain: the next has it first.
-        for self.never_first in (True, False):
-            runs = -1
-            while self.left and runs < self.runs:
-                runs = self.runs
-                self.chain(records / f"chain-{self.beginnings + 1}")
-        course, steps, kinds = self.course, len(self.seconds), len(self._modules)
-        never = sorted(self._never())
+        while self.left:
+            runs = self.runs
+            self.chain(records / f"chain-{self.beginnings + 1}")
+            if self.runs == runs:
+                # What cannot be reached keeps others of its module waiting only as long as something else is.
+                if not (self.never_first and self._never()):
+                    break
+                self.never_first = False
+        course, steps, kinds = self.course, len(self.seconds), len(self._steps)
+        left = sorted(self._steps - self._cuts)
         notes.add(
             f"crash table of {course.name}.yml on {len(course.hosts.control_planes)} + {len(course.hosts.workers)} "
-            f"hosts (made at {self.commit}): {steps - self.left} of {steps} steps, of {kinds - len(never)} of {kinds} "
-            f"kinds, cut off in {self.runs} runs from {self.beginnings} beginnings; every one converged"
+            f"hosts (made at {self.commit}): {steps - self.left} of {steps} steps, "
+            f"of {kinds - len(self._never())} of {kinds} kinds, cut off in {self.runs} runs from {self.beginnings} "
+            "beginnings; every one converged"
         )
-        assert not never, f"cut off on no host ({self.file} keeps the table): {', '.join(never)}"
+        assert not left, f"never cut off ({self.file} keeps the table): {', '.join(left)}"
         self.file.unlink()
 
     def _never(self) -> set[str]:
         """Return the kinds that were cut off on no host."""
-        return self._modules.keys() - set(map(self.course.kind, self.cut))
+        return {kind for kind in self._steps if not self._cuts[kind]}
 
 
 def whole_table(course: Course, records: Path, notes: Notes) -> None:

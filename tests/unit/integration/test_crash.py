@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from unittest.mock import Mock
 
+import pytest
 from crash import Course, Step, Table, _read_lines
 
 CLEAN = {Step("cp1", "apply"): 4.0, Step("cp2", "follow"): 2.0, Step("cp3", "follow"): None}
@@ -54,6 +55,19 @@ def test_steps_of_a_module_that_were_cut_off_nowhere_come_first(tmp_path: Path) 
     assert [table.is_left(one) for one in steps] == [False, False, True, True]
     table.never_first = False
     assert [table.is_left(one) for one in steps] == [False, True, True, True]
+
+
+def test_the_work_ends_with_what_cannot_be_reached_and_keeps_the_table(tmp_path: Path) -> None:
+    file = tmp_path / "table.json"
+    hosts = Mock(control_planes=["cp1"], workers=[])
+    table = Table(file, Course(hosts, Mock(), Mock()), "abc", dict(CLEAN))
+    table.save()
+    chain = Mock()
+    table.chain = chain  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match=r"never cut off .*apply.*follow"):
+        table.work_through(tmp_path, Mock())
+    # Once more for those that waited for others of their module.
+    assert chain.call_count == 2 and file.exists()
 
 
 def test_a_table_that_was_kept_goes_on(tmp_path: Path) -> None:
