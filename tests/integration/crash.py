@@ -48,6 +48,9 @@ ACTIONS = (
     "yum_repository",
 )
 
+# Kept with the results: who goes on with an interrupted soak may do it on another machine.
+KEPT = ROOT / "tests/soak"
+
 # What differs from run to run in the name of a step.
 _VARYING = re.compile(r"\btmp\w{8}\b|/[0-9a-f]{8}-[0-9a-f-]{27}\b")
 
@@ -519,8 +522,8 @@ class Table:
         return cls(file, course, kept["commit"], seconds, cut, kept["runs"], kept["beginnings"])
 
     @classmethod
-    def of_a_clean_run(cls, file: Path, course: Course, records: Path) -> Table:
-        """Let the playbook run once, and return all that happened."""
+    def of_a_clean_run(cls, files: list[Path], course: Course, records: Path) -> None:
+        """Let the playbook run once, and deal out all that happened to as many tables as there are files."""
         course.begin(records / "before")
         clean = course.playbook(records / "clean")
         clean.end(LONG)
@@ -528,9 +531,11 @@ class Table:
         seconds: dict[Step, float | None] = {event.step: None for event in clean.watch.events if event.begins}
         seconds |= {event.step: event.seconds for event in clean.watch.events if not event.begins}
         assert len(seconds) > 50, "the run log does not name the steps"
-        table = cls(file, course, run("git", "rev-parse", "--short", "HEAD").strip(), seconds)
-        table.save()
-        return table
+        commit = run("git", "rev-parse", "--short", "HEAD").strip()
+        # The same on several hosts goes to several tables.
+        steps = sorted(seconds, key=lambda one: (course.kind(one), str(one)))
+        for number, file in enumerate(files):
+            cls(file, course, commit, {one: seconds[one] for one in steps[number :: len(files)]}).save()
 
     @property
     def left(self) -> int:
@@ -592,7 +597,7 @@ class Table:
                 print(f"{number:3d}. {self.left} left after {hit.step}: {how}", flush=True)
         pytest.fail(f"the runs do not come to an end, and {self.left} steps are left")
 
-    def work_through(self, records: Path, notes: Notes) -> None:
+    def work_through(self, records: Path, notes: Notes, part: str = "") -> None:
         """Go on until every step was cut off."""
         # A step that is over before the run is cut off does not come again in this chain: the next has it first.
         while self.left:
@@ -607,7 +612,7 @@ class Table:
         left = sorted(self._steps - self._cuts)
         notes.add(
             f"crash table of {course.name}.yml on {len(course.hosts.control_planes)} + {len(course.hosts.workers)} "
-            f"hosts (made at {self.commit}): {steps - self.left} of {steps} steps, "
+            f"hosts (made at {self.commit}{part}): {steps - self.left} of {steps} steps, "
             f"of {kinds - len(self._never())} of {kinds} kinds, cut off in {self.runs} runs from {self.beginnings} "
             "beginnings; every one converged"
         )
@@ -620,11 +625,19 @@ class Table:
 
 
 def whole_table(course: Course, records: Path, notes: Notes) -> None:
-    """Make the table of a playbook, or take the one that a soak which was interrupted has left, and work through it."""
-    size = f"{len(course.hosts.control_planes)}+{len(course.hosts.workers)}"
-    file = ROOT / ".cache" / f"crash-table-{course.name}-{size}.json"
-    table = Table.load(file, course) if file.exists() else Table.of_a_clean_run(file, course, records)
-    table.work_through(records, notes)
+    """Make the table of a playbook, or take the one that a soak which was interrupted has left, and work through it.
+
+    With KUBEWRIGHT_CRASH_PART=1/2 it is half of it. The other half is for another lab (KUBEWRIGHT_LAB) of the same
+    checkout, which begins when the clean run of the first has ended.
+    """
+    name = f"crash-table-{course.name}-{len(course.hosts.control_planes)}+{len(course.hosts.workers)}"
+    part, parts = map(int, os.environ.get("KUBEWRIGHT_CRASH_PART", "1/1").split("/"))
+    files = [KEPT / f"{name}{f'-{i}of{parts}' * (parts > 1)}.json" for i in range(1, parts + 1)]
+    if not files[part - 1].exists():
+        Table.of_a_clean_run(files, course, records)
+    Table.load(files[part - 1], course).work_through(
+        records, notes, f", part {part} of {parts}" * (parts > 1)
+    )
 
 
 def asked_for() -> tuple[int, int]:

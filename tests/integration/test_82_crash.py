@@ -3,7 +3,7 @@
 `make test` cuts one provisioning from bare hosts off at six moments in a row, `make soak` at eleven. And `make soak`
 (KUBEWRIGHT_ALL_CRASHES) makes the table of all steps from a clean run, and cuts runs off at each of them;
 KUBEWRIGHT_CRASH_HOSTS=1+1 does it on fewer hosts than 3 + 2. The table is kept beside the checkout until it is done
-(.cache/crash-table-site-3+2.json): a soak that was interrupted goes on with the steps that are left.
+(tests/soak/crash-table-site-3+2.json): a soak that was interrupted goes on with the steps that are left.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 `make test` cuts one upgrade off at four moments in a row, `make soak` at eight. And `make soak`
 (KUBEWRIGHT_ALL_CRASHES) makes the table of all steps from a clean run, and cuts runs off at each of them. One upgrade
-takes many cuts, so that few clusters at OLD have to be made. The table is kept beside the checkout until it is done
-(.cache/crash-table-upgrade-3+2.json): a soak that was interrupted goes on with the steps that are left.
+takes many cuts, so that few clusters at OLD have to be made. The table is kept until it is done
+(tests/soak/crash-table-upgrade-3+2.json): a soak that was interrupted goes on with the steps that are left.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from crash import Course, Step, Table, _read_lines
+from crash import Course, Event, Step, Table, _read_lines
 
 CLEAN = {Step("cp1", "apply"): 4.0, Step("cp2", "follow"): 2.0, Step("cp3", "follow"): None}
 
@@ -76,6 +76,21 @@ def test_a_table_that_was_kept_goes_on(tmp_path: Path) -> None:
     kept = Table.load(file, course())
     assert (kept.left, kept.runs, kept.beginnings, kept.commit) == (2, 7, 2, "abc")
     assert kept.seconds == CLEAN
+
+
+def test_two_labs_share_the_steps_of_a_clean_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [Step(f"cp{i % 3 + 1}", f"apply {i // 3:02d}") for i in range(60)]
+    clean = Mock(code=0)
+    clean.watch.events = [Event(one, begins, 0.0, 1.5) for one in steps for begins in (True, False)]
+    monkeypatch.setattr(Course, "playbook", Mock(return_value=clean))
+    both = Course(Mock(), Mock(), Mock(), kind=lambda one: re.sub(r"cp\d", "*", str(one)))
+    files = [tmp_path / "1.json", tmp_path / "2.json"]
+    Table.of_a_clean_run(files, both, tmp_path)
+    first, second = (Table.load(file, both) for file in files)
+    assert len(first.seconds) == len(second.seconds) == 30
+    assert {**first.seconds, **second.seconds} == dict.fromkeys(steps, 1.5)
+    # Of three hosts with the same step, no table has all.
+    assert all(1 <= sum(one.what == "apply 00" for one in each.seconds) <= 2 for each in (first, second))
 
 
 def test_a_log_that_was_rotated_is_read_from_its_beginning(tmp_path: Path) -> None:
