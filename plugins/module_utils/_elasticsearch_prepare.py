@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError
@@ -115,11 +116,8 @@ def apply(api: KubeApi, namespace: str, planned: Plan, deadline: Deadline) -> No
     for name, (_, size) in planned.grow.items():
         path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}"
         body = {"spec": {"resources": {"requests": {"storage": size}}}}
-        wait_for(
-            lambda path=path, body=body: api.request("PATCH", path, body=body, content_type=_MERGE_PATCH),
-            deadline,
-            what=f"the API server to let volume {name} grow",
-        )
+        patch = partial(api.request, "PATCH", path, body=body, content_type=_MERGE_PATCH)
+        wait_for(patch, deadline, what=f"the API server to let volume {name} grow")
     for name in planned.replace:
         _orphan(api, f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}", name, deadline)
 

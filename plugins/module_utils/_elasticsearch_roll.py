@@ -20,6 +20,7 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._elasticsearch_
     ALLOCATION,
     HELD_BACK,
     health,
+    when_formed,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import (
     ApiError,
@@ -207,6 +208,7 @@ class Roll:
                 self.report.rolled.append(member.name)
         ready = [member for member in members if member.ready]
         if ready:
+            self._known = when_formed(self._connect, self._deadline(self._seconds))
             # Without the replicas that an earlier roll left unallocated there would be no green to wait for.
             self.restore()
         for member in ready:
@@ -228,7 +230,9 @@ class Roll:
 
     def _hold_back(self, deadline: Deadline) -> None:
         def taken() -> bool:
-            self._client().request("PUT", _SETTINGS, {"persistent": {ALLOCATION: HELD_BACK}})
+            # What somebody else has set holds more back, and is not ours to restore.
+            if self._allocation() in ("", "all"):
+                self._client().request("PUT", _SETTINGS, {"persistent": {ALLOCATION: HELD_BACK}})
             return True
 
         try:
@@ -254,8 +258,7 @@ class Roll:
         """Let replicas be allocated again, where this or an earlier roll has stopped that."""
 
         def restored() -> bool:
-            persistent = self._client().get(_SETTINGS, flat_settings=True).get("persistent") or {}
-            if persistent.get(ALLOCATION) == HELD_BACK:
+            if self._allocation() == HELD_BACK:
                 self._client().request("PUT", _SETTINGS, {"persistent": {ALLOCATION: None}})
                 self.report.restored = True
             return True
@@ -266,6 +269,10 @@ class Roll:
         except DeadlineExpired as error:
             error.remedy = "Bring Elasticsearch back and run logging.yml, which restores it"
             raise
+
+    def _allocation(self) -> str:
+        persistent = self._client().get(_SETTINGS, flat_settings=True).get("persistent") or {}
+        return str(persistent.get(ALLOCATION) or "")
 
     def _delete(self, member: Member, deadline: Deadline) -> None:
         def deleted() -> bool:

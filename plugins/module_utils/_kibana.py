@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._elasticsearch import (
     Elasticsearch,
@@ -37,8 +37,7 @@ class Kibana(Elasticsearch):
 
         *base_path* is where Kibana answers, for one that takes it off by itself.
         """
-        client = super().from_cluster(api, namespace, timeout)
-        assert isinstance(client, cls)
+        client = cast(Kibana, super().from_cluster(api, namespace, timeout))
         service = api.get(f"/api/v1/namespaces/{namespace}/services/{SERVICE}")
         client._address = str(service["spec"]["clusterIP"])
         client._port = PORT

@@ -15,10 +15,10 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.kubewright.cluster.plugins.module_utils._logging_wanted import (
+    heap_bytes,
     node_sets,
     value_problems,
 )
-from ansible_collections.kubewright.cluster.plugins.module_utils._quantity import bytes_of
 
 ROLE = Path(__file__).parents[3] / "roles/kube_logging"
 DIGESTS = {"kibana-elasticsearch": "a", "kibana-keys": "b", "kibana-tls": "c"}
@@ -184,9 +184,9 @@ def test_the_nodes_that_are_judged_are_those_that_are_made(profile: str) -> None
     changes = {"kube_logging_profile": profile, "kube_logging_data_nodes": 4, "kube_logging_heap": "3g"}
     made = evaluate("{{ __kube_logging_tiers }}", **changes)
     judged = node_sets(evaluate("{{ __kube_logging_wanted }}", **changes))
-    assert [(one["name"], int(one["replicas"]), bytes_of(one["memory"])) for one in made] == [
-        (one.name, one.replicas, one.memory) for one in judged
-    ]
+    assert [
+        (one["name"], int(one["replicas"]), 2 * heap_bytes(one["heap"]), one["volume_size"]) for one in made
+    ] == [(one.name, one.replicas, one.memory, one.volume) for one in judged]
 
 
 # --- the hosts ---------------------------------------------------------------------------------------------

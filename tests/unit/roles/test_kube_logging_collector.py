@@ -1,3 +1,6 @@
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the role kube_logging makes of its variables for the collector: objects and configurations that fit together."""
 
 from __future__ import annotations
@@ -136,7 +139,7 @@ def test_credentials_are_in_the_secret_only(case: str, rendered: dict[str, list[
         "ELASTICSEARCH_PASSWORD": {"name": PASSWORD, "key": "password"},
     }
     text = configuration(rendered[case])
-    assert re.findall(r"password:? +(.+)", text) in (
+    assert re.findall(r"^ +password:? +(.+)", text, re.M) in (
         ["${env:ELASTICSEARCH_PASSWORD}"],
         ["\"#{ENV['ELASTICSEARCH_PASSWORD']}\""],
     )

@@ -129,7 +129,7 @@ def server(shared: FakeElasticsearch, monkeypatch: pytest.MonkeyPatch) -> FakeEl
 def client(server: FakeElasticsearch, **items: Any) -> elasticsearch.Elasticsearch:
     api = FakeKubeApi(server.authority)
     api.items.update(items)
-    return elasticsearch.Elasticsearch.from_cluster(api, "logging", timeout=5)  # type: ignore[arg-type]
+    return elasticsearch.Elasticsearch.from_cluster(api, "logging", timeout=5)
 
 
 def test_a_request_goes_to_the_address_and_verifies_the_name(server: FakeElasticsearch) -> None:
@@ -232,7 +232,7 @@ def test_what_is_missing_in_the_namespace_is_named(server: FakeElasticsearch, mi
     with pytest.raises(
         ApiError, match=f"There is no S[a-z]+ logging/{missing.partition('/')[2]}.*logging.yml"
     ) as caught:
-        elasticsearch.Elasticsearch.from_cluster(api, "logging")  # type: ignore[arg-type]
+        elasticsearch.Elasticsearch.from_cluster(api, "logging")
     assert caught.value.status == 404
 
 

@@ -42,7 +42,7 @@ class FakeKubeApi:
         name = path.removeprefix(f"{BASE}/")
         if name not in self.held:
             raise ApiError("GET was refused", status=404, reason="NotFound")
-        return json.loads(json.dumps(self.held[name]))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(self.held[name]))
 
     def request(self, method: str, path: str, *, body: dict[str, Any], query: dict[str, Any]) -> None:
         assert query == {"fieldManager": "kubewright"}
@@ -91,12 +91,12 @@ class Run:
     """One run of the module's work."""
 
     def __init__(self, api: FakeKubeApi, now: datetime = NOW, check: bool = False) -> None:
-        held = secrets.observe(api, "logging")  # type: ignore[arg-type]
+        held = secrets.observe(api, "logging")
         self.verdicts = secrets.judge(held, "logging", now)
         data = secrets.make(held, self.verdicts, RUNNER, "logging", 300, now)
         if not check:
             deadline = Deadline(5, sleep=lambda seconds: None)
-            secrets.apply(api, "logging", held, self.verdicts, data, deadline, "kubewright")  # type: ignore[arg-type]
+            secrets.apply(api, "logging", held, self.verdicts, data, deadline, "kubewright")
         self.digests = secrets.digests(data)
         self.ends = secrets.ends(data)
         self.diff = secrets.diff(held, self.verdicts, data)
@@ -277,12 +277,12 @@ def test_a_text_that_is_none_counts_as_missing(api: FakeKubeApi) -> None:
 
 def test_two_runs_at_once(api: FakeKubeApi) -> None:
     api.edit(secrets.REALM, users="broken")
-    held = secrets.observe(api, "logging")  # type: ignore[arg-type]
+    held = secrets.observe(api, "logging")
     verdicts = secrets.judge(held, "logging", NOW)
     data = secrets.make(held, verdicts, RUNNER, "logging", 300, NOW)
     Run(api)
     with pytest.raises(ApiError, match="Somebody else wrote the Secret") as caught:
-        secrets.apply(api, "logging", held, verdicts, data, Deadline(0), "kubewright")  # type: ignore[arg-type]
+        secrets.apply(api, "logging", held, verdicts, data, Deadline(0), "kubewright")
     assert "elasticsearch-realm" in str(caught.value)
 
 

@@ -75,7 +75,7 @@ class FakeElasticsearch:
             self.persistent = {key: one for key, one in self.persistent.items() if one is not None}
         elif path == "/logstash-*/_settings":
             for found in self.indices.values():
-                found |= body
+                found.update(body)
         elif path.startswith("/_ilm/"):
             body["policy"]["phases"]["delete"]["actions"]["delete"] = {"delete_searchable_snapshot": True}
             self.policies[path.rpartition("/")[2]] = body["policy"]
@@ -87,9 +87,9 @@ class FakeElasticsearch:
 
 
 def run(server: FakeElasticsearch, options: settings.Options = OPTIONS, *, check: bool = False) -> list[str]:
-    changes = settings.plan(settings.observe(server), options)  # type: ignore[arg-type]
+    changes = settings.plan(settings.observe(server), options)
     if not check:
-        settings.apply(server, changes, Deadline(5, sleep=lambda seconds: None))  # type: ignore[arg-type]
+        settings.apply(server, changes, Deadline(5, sleep=lambda seconds: None))
     return [change.what for change in changes]
 
 
@@ -178,7 +178,7 @@ def test_the_diff_has_what_changes_only() -> None:
     run(server)
     server.indices = {"logstash-a": {"index.number_of_replicas": "1"}, "logstash-b": {}}
     server.indices["logstash-a"]["index.lifecycle.name"] = settings.POLICY
-    shown = settings.diff(settings.plan(settings.observe(server), OPTIONS))  # type: ignore[arg-type]
+    shown = settings.diff(settings.plan(settings.observe(server), OPTIONS))
     assert list(json.loads(shown["after"])) == ["indices"]
     assert list(json.loads(shown["before"])["indices"]) == ["logstash-b"]
     assert settings.diff([]) == {"before": "", "after": ""}
@@ -205,17 +205,17 @@ def test_an_error_of_ilm_is_not_taken_for_its_absence() -> None:
         run(Failing())
 
 
-def test_it_waits_for_a_master_and_for_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_waits_for_a_master_and_for_the_password() -> None:
     """The kubelets bring a new hash to the nodes later than the API server had the password."""
     server = FakeElasticsearch()
     server.health = [error(503, transient=True), error(401), {"status": "red"}]
     slept: list[float] = []
     deadline = Deadline(60, clock=lambda: sum(slept), sleep=slept.append)
-    assert settings.when_formed(lambda: server, deadline) is server  # type: ignore[comparison-overlap,return-value,arg-type]
+    assert settings.when_formed(lambda: server, deadline) is server
     assert len(slept) == 2
     server.health = [error(401) for _ in range(10)]
     with pytest.raises(DeadlineExpired):
-        settings.when_formed(lambda: server, Deadline(0))  # type: ignore[return-value,arg-type]
+        settings.when_formed(lambda: server, Deadline(0))
     # That it is not installed does not pass.
     with pytest.raises(ApiError):
         settings.when_formed(missing, deadline)

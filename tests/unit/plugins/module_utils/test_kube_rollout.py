@@ -106,7 +106,7 @@ def api() -> FakeKubeApi:
 
 
 def state(api: FakeKubeApi, workload: Workload) -> rollout.State:
-    return rollout.judge(workload, rollout.observe(api, "logging", workload))  # type: ignore[arg-type]
+    return rollout.judge(workload, rollout.observe(api, "logging", workload))
 
 
 # --- when they are -----------------------------------------------------------------------------------------
@@ -182,22 +182,22 @@ def test_it_waits_until_all_are_done(api: FakeKubeApi) -> None:
         )
 
     api.put(SET, found)
-    (state,) = rollout.wait(api, "logging", [SET], api.deadline(60))  # type: ignore[arg-type]
+    (state,) = rollout.wait(api, "logging", [SET], api.deadline(60))
     assert state.done and api.now == 5
 
 
 def test_what_does_not_exist_is_an_error_unless_one_only_looks(api: FakeKubeApi) -> None:
     with pytest.raises(ApiError, match="statefulsets/elasticsearch"):
-        rollout.wait(api, "logging", [SET], api.deadline(60))  # type: ignore[arg-type]
+        rollout.wait(api, "logging", [SET], api.deadline(60))
     assert api.now == 0
-    (state,) = rollout.look(api, "logging", [SET])  # type: ignore[arg-type]
+    (state,) = rollout.look(api, "logging", [SET])
     assert not state.done
 
 
 def late(api: FakeKubeApi, *pods: dict[str, Any]) -> KubewrightError:
     api.put(SET, item({"replicas": 3}, {"replicas": 3, "readyReplicas": 3 - max(1, len(pods))}), list(pods))
     with pytest.raises(KubewrightError) as caught:
-        rollout.wait(api, "logging", [SET], api.deadline(30))  # type: ignore[arg-type]
+        rollout.wait(api, "logging", [SET], api.deadline(30))
     assert api.now == 30
     return caught.value
 
@@ -314,7 +314,7 @@ def test_an_api_server_that_is_away_is_not_taken_for_late_pods(api: FakeKubeApi)
 
     api.put(SET, vanishing)
     with pytest.raises(DeadlineExpired, match="connection refused"):
-        rollout.wait(api, "logging", [SET], api.deadline(10))  # type: ignore[arg-type]
+        rollout.wait(api, "logging", [SET], api.deadline(10))
 
 
 def test_reasons_name_init_containers_and_leave_out_what_ended_well(api: FakeKubeApi) -> None:
