@@ -36,6 +36,8 @@ SECRET = "collector-elasticsearch"
 METRICS_PORT = 8888
 
 _UNAUTHORIZED = 401
+_LOG_LINES, _TOLD_LINES, _LOG_WIDTH = 100, 3, 400
+_COMPLAINT = re.compile(r"error|warn|fail|refuse", re.I)
 _BLOCK = "index.blocks.read_only_allow_delete"
 # What the two collectors hold that Elasticsearch has not taken yet, in bytes.
 _HELD = re.compile(
@@ -88,12 +90,17 @@ class Causes:
                 f"{begin}: the node has no collector. Look at DaemonSet {self._namespace}/collector, "
                 "and at kube_logging_collector_tolerations."
             )
-        told = trouble_text(pod_trouble(self._api, self._namespace, own)).rstrip(".")
         if not is_ready(own):
+            told = trouble_text(pod_trouble(self._api, self._namespace, own)).rstrip(".")
             return f"{begin}, because its collector does not work: {told}. {remedy_for(told)}."
-        held = self._held(own)
+        name = own["metadata"]["name"]
+        held = self._held(name)
         where = f" and holds {held} bytes that Elasticsearch has not taken" if held else ""
-        return f"{begin}. Its collector runs{where}: {told}. Look at its log, and at that of Elasticsearch."
+        lines = self._complaints(name)
+        told = f": {' | '.join(lines)}" if lines else ""
+        return (
+            f"{begin}. Its collector {name} runs{where}{told}. Look at its log, and at that of Elasticsearch."
+        )
 
     def _credentials(self) -> list[str]:
         try:
@@ -152,10 +159,17 @@ class Causes:
             "/_cluster/allocation/explain."
         ]
 
-    def _held(self, pod: Mapping[str, Any]) -> int:
+    def _held(self, name: str) -> int:
         """Return how many bytes a collector holds, 0 where it does not say."""
-        name = pod["metadata"]["name"]
         with suppress(KubewrightError):
             text = self._api.get(f"{self._core}/pods/http:{name}:{METRICS_PORT}/proxy/metrics")
             return int(sum(map(float, _HELD.findall(str(text)))))
         return 0
+
+    def _complaints(self, name: str) -> list[str]:
+        """Return the last lines of a collector's log in which it complains, or the last ones of all."""
+        with suppress(KubewrightError):
+            text = str(self._api.get(f"{self._core}/pods/{name}/log", tailLines=_LOG_LINES))
+            lines = [line.strip()[:_LOG_WIDTH] for line in text.splitlines() if line.strip()]
+            return ([line for line in lines if _COMPLAINT.search(line)] or lines)[-_TOLD_LINES:]
+        return []

@@ -154,7 +154,7 @@ class FakeCluster:
         }
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def authenticate(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the fake Elasticsearch says to the collectors' own credentials, and what these were."""
     script: dict[str, Any] = {"error": None}
@@ -278,6 +278,7 @@ def test_a_pod_that_the_kubelet_refuses_is_explained() -> None:
 
 def test_a_pod_that_somebody_deleted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     api = FakeCluster(w1=True)
+    api.elasticsearch.takes["w1"] = 1e9
     monkeypatch.setattr(api, "_pod", lambda body: {"metadata": {"labels": {}}})
     (failure,) = run(api).failures
     assert "The pod that writes the line of node w1 is gone" in failure
@@ -347,10 +348,23 @@ def test_a_collector_that_works_tells_what_it_holds(
     api.elasticsearch.takes["w1"] = 1e9
     api.collectors = [collector("w1")]
     api.metrics = metrics
+    api.log = "info: started\nerror: 400 document_parsing_exception\ninfo: flushed\n"
     (failure,) = run(api).failures
-    assert "Its collector runs" in failure
+    assert "Its collector collector-w1 runs" in failure
+    assert ": error: 400 document_parsing_exception. Look" in failure
     assert held in failure
     assert ("holds" in failure) == bool(held)
+
+
+def test_the_log_of_a_collector_that_complains_of_nothing_ends_as_it_does(
+    authenticate: dict[str, Any],
+) -> None:
+    api = FakeCluster(w1=True)
+    api.elasticsearch.takes["w1"] = 1e9
+    api.collectors = [collector("w1", lastState={"terminated": {"reason": "OOMKilled"}})]
+    api.log = "".join(f"info {number}\n" for number in range(9))
+    (failure,) = run(api).failures
+    assert ": info 6 | info 7 | info 8. Look" in failure
 
 
 @pytest.mark.parametrize(
