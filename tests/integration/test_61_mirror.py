@@ -14,6 +14,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ def hosts() -> Iterator[None]:
         run("python3", "-m", "lab", "remove", *NODES, *MIRRORS)
 
 
+@cache
 def addresses() -> dict[str, str]:
     """Return the addresses of the hosts."""
     return {host.name: host.address for host in nodes.inventory_hosts(ROOT / INVENTORY)}
