@@ -11,7 +11,9 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -92,7 +94,8 @@ class Job:
     user: int | None = None
     # The folder with the programs of Ansible.
     programs: str = ""
-    numbers: list[int] = field(default_factory=lambda: [0])
+    # A container has the number in its name.
+    number: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
         self.inside = self.inside or str(self.folder)
@@ -107,7 +110,9 @@ class Job:
         """Give the whole folder to the user of the job."""
         if self.user is not None:
             for path in (self.folder, *self.folder.rglob("*")):
-                os.chown(path, self.user, self.user, follow_symlinks=False)
+                # A connection that nobody used for a while takes its socket away.
+                with suppress(FileNotFoundError):
+                    os.chown(path, self.user, self.user, follow_symlinks=False)
 
     def call(self, argv: list[str], env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
         """Run a command as the user of the job, with nobody at the keyboard."""
@@ -162,10 +167,10 @@ class Job:
         self, playbook: str, answers: Mapping[str, Any] | None = None, *options: str, **settings: Any
     ) -> Run:
         """Run a playbook of the project with the answers of a survey, by ansible-runner."""
-        self.numbers.append(self.numbers[-1] + 1)
-        number = str(self.numbers[-1])
+        self.number += 1
+        number = str(self.number)
         env = self.folder / "env"
-        extra = {"awx_job_id": int(number), "awx_job_launch_type": "manual", **(answers or {})}
+        extra = {"awx_job_id": self.number, "awx_job_launch_type": "manual", **(answers or {})}
         marked = {key: _Unsafe(value) if isinstance(value, str) else value for key, value in extra.items()}
         (env / "extravars").write_text(yaml.dump(marked, Dumper=_Dumper))
         (env / "cmdline").write_text(shlex.join(["-u", "kubewright", *options]))
@@ -183,7 +188,6 @@ class Job:
                     "ANSIBLE_NOCOLOR": "1",
                     "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{self.inside}/cp",
                     "ANSIBLE_RETRY_FILES_ENABLED": "False",
-                    "HOME": f"{self.inside}/home",
                     "JOB_ID": number,
                 }
             )

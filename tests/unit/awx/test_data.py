@@ -155,8 +155,6 @@ def test_a_playbook_reads_what_is_asked_for_it(playbook: str) -> None:
     text = read_by(playbook)
     for question in questions(template(playbook)):
         assert re.search(rf"(?<!\w){question['variable']}\b", text), question["variable"]
-    for variable in REQUIRED & set(re.findall(r"\w+", (ROOT / f"playbooks/{playbook}.yml").read_text())):
-        assert variable in {question["variable"] for question in questions(template(playbook))}
 
 
 BOOLEANS = {
@@ -243,9 +241,7 @@ def test_a_credential_type_hands_on_what_a_role_takes(kind: dict[str, Any]) -> N
     place = {"filename": {name: f"/runner/env/{name}" for name in files}}
     render = ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string
     for name in fields:
-        assert [render(text).render({name: "AGE-SECRET-KEY"}) for text in files.values()] == [
-            "AGE-SECRET-KEY\n"
-        ]
+        assert [render(text).render({name: "SECRET"}) for text in files.values()] == ["SECRET"]
     for variable, text in injectors["extra_vars"].items():
         assert option(variable)["type"] in ("str", "path")
         assert render(text).render(tower=place).startswith("/runner/env/")
