@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._report_files import DATA_BEGINS, DATA_ENDS
@@ -197,12 +198,18 @@ def _block(names: Sequence[str], one: Mapping[str, Any], data: Mapping[str, Any]
 
 
 def _said(data: Mapping[str, Any], *, planned: bool) -> str:
-    return "".join(
-        f'<p class="soft">{time_of(data, one["at"])} · {escape(one["task"])}</p>\n'
-        f"<pre>{escape(chr(10).join(one['lines']))}</pre>\n"
-        for one in data["said"]
-        if one["planned"] == planned and one["lines"]
-    )
+    """What the run told people; what one task told of several hosts is together."""
+    told = [one for one in data["said"] if one["planned"] == planned and one["lines"]]
+    parts = []
+    for task, group in groupby(told, lambda one: str(one["task"])):
+        found = list(group)
+        hosts = len({one["host"] for one in found})
+        lines = [f"{one['host']}: {line}" if hosts > 1 else line for one in found for line in one["lines"]]
+        parts.append(
+            f'<p class="soft">{time_of(data, found[0]["at"])} · {escape(task)}</p>\n'
+            f"<pre>{escape(chr(10).join(lines))}</pre>\n"
+        )
+    return "".join(parts)
 
 
 def _timeline(data: Mapping[str, Any]) -> str:

@@ -120,13 +120,14 @@ class Record:
             self._steps.append([host, work.phase, number, at, end, task.kind, state, work.tries])
         if state in _WELL:
             self._took.setdefault(task.name, []).append(seconds)
-        common = {"phase": work.phase, "task": task.name, "host": host, "at": at, "why": self.clean(why)}
+        common = {"phase": work.phase, "task": task.name, "host": host, "at": at}
         if task.kind == "gate" or (task.kind == "wait" and (work.tries > 1 or seconds >= _WAITED)):
             passed = state in _WELL
             took = {"seconds": round(seconds, 1), "tries": work.tries, "kind": task.kind}
             self._gates.append({**common, **took, "passed": passed})
         if state not in _WELL:
-            self._failures.append({**common, "state": state, "on": on if on != host else ""})
+            more = {"state": state, "why": self.clean(why), "on": on if on != host else ""}
+            self._failures.append({**common, **more})
 
     def says(self, host: str, task: str, lines: list[str], now: float) -> None:
         """Note what the run told people."""

@@ -76,7 +76,7 @@ class Run:
             self._progress = Progress(settings.progress_seconds, self._slow, self._say)
             self._progress.start()
         self._write()
-        if self._place:
+        if self._place and self._path:
             self._look_back(self._place)
 
     def phase(self, name: str, play: Any, passwords: Mapping[str, Any]) -> None:
@@ -169,14 +169,14 @@ class Run:
             self._write()
 
     def _write(self, patience: float = 0) -> None:
-        """Write the page. Where that fails it is said, once, and the run goes on."""
+        """Write the page. Where that fails the run goes on without, and its end tries once more."""
         if not self._place:
             return
         try:
             self._path = self._place.put(self._name, render(self._data(patience)))
         except KubewrightError as error:
             self._say(f"No report is kept: {error}")
-            self._place, self._path = None, ""
+            self._path = ""
         self._written = self._clock()
 
     def _look_back(self, place: Folder | Host) -> None:

@@ -16,7 +16,6 @@ from ansible_collections.kubewright.cluster.plugins.plugin_utils._report_timelin
 from ansible_collections.kubewright.cluster.plugins.plugin_utils._report_words import (
     duration,
     moment,
-    prose,
     some,
 )
 
@@ -81,12 +80,10 @@ def _move(before: str, after: str) -> str:
 
 
 def gate_table(data: Mapping[str, Any]) -> str:
-    """Return the gates that did not pass, then all, by phase; what one gate said of several hosts is one row."""
+    """Return the gates and waits by phase; what one gate said of several hosts is one row."""
     grouped: dict[tuple[int, str, bool], list[Mapping[str, Any]]] = {}
     for gate in data["gates"]:
         grouped.setdefault((gate["phase"], gate["task"], gate["passed"]), []).append(gate)
-    heads, numbers = ["Result", "Gate", "Hosts", "When", "Took"], (4,)
-    failed = [_gate(data, found) for (_phase, _task, passed), found in grouped.items() if not passed]
     rows: list[Row] = []
     last = -1
     for (number, _task, _passed), found in grouped.items():
@@ -94,11 +91,14 @@ def gate_table(data: Mapping[str, Any]) -> str:
             rows.append(phase_name(data, number))
             last = number
         rows.append(_gate(data, found))
-    everything = table(heads, rows, numbers)
-    if not everything:
+    if not rows:
         return ""
-    summary = f"All {len(data['gates'])} gates and waits"
-    return f"{table(heads, failed, numbers)}<details><summary>{summary}</summary>{everything}</details>"
+    failed = sum(1 for gate in data["gates"] if not gate["passed"])
+    words = (
+        f"{len(data['gates'])} gates and waits, {f'{failed} of them not passed' if failed else 'all passed'}"
+    )
+    everything = table(["Result", "Gate", "Hosts", "When", "Took"], rows, (4,))
+    return f"<details><summary>{words}</summary>{everything}</details>"
 
 
 _MARKS = {
@@ -112,11 +112,10 @@ _MARKS = {
 def _gate(data: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> list[str]:
     first = found[0]
     tries = max(gate["tries"] for gate in found)
-    notes = [f"looked {tries} times"] if tries > 1 else []
-    notes += dict.fromkeys(gate["why"] for gate in found if gate["why"])
+    note = f'<br><span class="soft">looked {tries} times</span>' if tries > 1 else ""
     return [
         _MARKS[first["kind"], first["passed"]],
-        escape(first["task"]) + "".join(f'<br><span class="soft">{prose(note)}</span>' for note in notes),
+        escape(first["task"]) + note,
         escape(some(list(dict.fromkeys(gate["host"] for gate in found)))),
         time_of(data, first["at"]),
         duration(max(gate["seconds"] for gate in found)),

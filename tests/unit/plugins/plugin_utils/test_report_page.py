@@ -299,3 +299,12 @@ def test_hosts_that_failed_alike_are_named_together() -> None:
     one.ends_all(FAILED, 3.0, dict.fromkeys("abc", "failed"))
     wrong = Reader(render({**one.data(3.0), "api": {}, "earlier": []})).sections["What went wrong"]
     assert "✕ a, b: Install" in wrong and "✕ c: Install" in wrong
+
+
+def test_what_a_task_says_of_several_hosts_is_together() -> None:
+    one = Record({"operation": "site", "collection": "", "ansible": ""}, 0.0)
+    one.phase("All", 0.0)
+    for host, task in (("a", "Say"), ("b", "Say"), ("a", "Report")):
+        one.says(host, task, [f"{task} of {host}"], 1.0)
+    reported = Reader(render({**one.data(3.0), "api": {}, "earlier": []})).sections["Reported"]
+    assert "a: Say of a\nb: Say of b" in reported and "\nReport of a" in reported

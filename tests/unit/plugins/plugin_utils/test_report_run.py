@@ -179,8 +179,9 @@ def test_a_place_that_takes_nothing_stops_nothing(stage: Stage) -> None:
     stage.work(run, "cp1", 20)
     run.sees("cluster", {"answers": True, "endpoint": "192.0.2.10:8443"})
     run.ended({})
-    (said,) = stage.heard
-    assert said.startswith("No report is kept: The report cannot be written") and FakeProbe.started == []
+    at_first, at_the_end = stage.heard
+    assert at_first == at_the_end and at_first.startswith("No report is kept: The report cannot be written")
+    assert FakeProbe.started == []
 
 
 def test_without_a_place_nothing_is_written_and_nobody_asked(stage: Stage) -> None:
