@@ -106,6 +106,8 @@ def template(options: Options, *, has_ilm: bool) -> dict[str, Any]:
                     "message": {"type": "text"},
                     "stream": _KEYWORD,
                     "source": _KEYWORD,
+                    # fluentd's own, which needs it in the record to send it again; it is the document's id.
+                    "id": {"type": "keyword", "index": False, "doc_values": False},
                     "kubernetes": {"properties": kubernetes},
                 },
             },
