@@ -173,7 +173,7 @@ def _wrong(data: Mapping[str, Any]) -> str:
     failed = [one for one in data["failures"] if one["state"] != "ignored"]
     last = {one["host"]: one for one in failed if data["hosts"][one["host"]]["state"]}
     alike: dict[tuple[str, str], list[str]] = {}
-    for host, one in last.items():
+    for host, one in sorted(last.items()):
         alike.setdefault((one["task"], one["why"]), []).append(host)
     blocks = [_block(names, last[names[0]], data) for names in sorted(alike.values())]
     rest = [
