@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hardlab import control_planes, kubectl, shell
-from steady import Figures
+from steady import PACE, STRICT, Figures
 
 NAMESPACE = "kubewright-nightwatch"
 PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
@@ -97,8 +97,9 @@ def _web() -> dict[str, Any]:
 def _client(address: str) -> dict[str, Any]:
     settings = {
         "READS": f"{PATH}/{SEED}",
-        # Ten a second by all of them together.
-        "EVERY": str(0.1 * len(control_planes())),
+        # All of them together keep the pace.
+        "EVERY": str(PACE * len(control_planes())),
+        "KUBEWRIGHT_ALL_FAULTS": "1" if STRICT else "",
         "WEB_ADDRESS": address,
         "WEB_PORT": str(PORT),
     }

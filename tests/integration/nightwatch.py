@@ -1,9 +1,10 @@
-"""Everybody who could notice that a cluster is worked on: they call ten times a second, and nobody may be failed.
+"""Everybody who could notice that a cluster is worked on: they call all the time, and nobody may be failed.
 
 Through the virtual IP: reads and writes with the admin's certificate, each on fresh and on kept connections, and a
-watch on what is written. Inside: reads through the Service `kubernetes`, and calls of a workload (nightpods.py). A call
-has two seconds; it may be tried once more within them, but for the workload's. Fresh and kept connections share the ten
-calls of a kind: a handshake costs milliseconds, and the cluster under watch runs on the same cores.
+watch on what is written. Inside: reads through the Service `kubernetes`, and calls of a workload (nightpods.py). How
+often, and how long a call may take, steady.py says; it may be tried once more within that, but for the workload's.
+Fresh and kept connections share the calls of a kind: a handshake costs milliseconds, and the cluster under watch runs
+on the same cores.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from hardlab import admin, control_planes
 from httpline import Line
 from labtools import OUTPUT, wait_until
 from nightpods import PATH, SEED
-from steady import Attempt, Caller, Figures
+from steady import PACE, Attempt, Caller, Figures
 
 # Connections that are kept, so that every API server has some.
 KEPT = 6
 # Seconds between two calls on fresh connections, and between two on kept ones.
-EVERY = 0.2
+EVERY = 2 * PACE
 # Seconds that the watch and the clients have for the end.
 PATIENCE = 20
 # Seconds without a failure in which what the start of the clients has cost is over, and how long that is waited for.

@@ -21,7 +21,7 @@ import nightpods
 import nightwatch
 import pytest
 from nightwatch import Nightwatch, Report
-from steady import Figures
+from steady import PACE, Figures
 
 GOOD = [Figures("read kept", 0.1, seconds=60, calls=600, gap=0.4)]
 
@@ -78,7 +78,7 @@ def test_no_drain_is_held_up_by_the_workload_nor_takes_the_clients(monkeypatch: 
     assert web["tolerations"][0]["key"] in client["nodeSelector"]
     assert not any("emptyDir" in volume for volume in client["volumes"])
     settings = {one["name"]: one.get("value") for one in client["containers"][0]["env"]}
-    assert float(settings["EVERY"] or 0) == pytest.approx(0.3) and settings["WEB_ADDRESS"] == "10.96.0.7"
+    assert float(settings["EVERY"] or 0) == pytest.approx(3 * PACE) and settings["WEB_ADDRESS"] == "10.96.0.7"
 
 
 def test_what_is_made_reaches_kubectl_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +173,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, removed: list[str]) -> 
     monkeypatch.setattr(nightwatch, "OUTPUT", tmp_path)
     monkeypatch.setattr(nightwatch, "PATIENCE", 1)
     monkeypatch.setattr(nightwatch, "CALM", 0.1)
+    monkeypatch.setattr(nightwatch, "EVERY", 0.2)
     monkeypatch.setattr(configmaps, "SILENCE", 0.5)
     monkeypatch.setattr(nightpods, "start", lambda clients: None)
     monkeypatch.setattr(nightpods, "state", lambda: "what the pods were like")
