@@ -318,7 +318,7 @@ def test_a_node_that_is_not_ready_is_named_or_left_out() -> None:
 @pytest.mark.parametrize(
     ("port", "tasks"),
     [
-        ("80", ["Trust the key of the package repository", "Fetch the package lists", "Fetch the packages"]),
+        ("80", ["Trust the key of the package repository", "Fetch the package list", "Fetch the packages"]),
         ("5000", ["Pull the images"]),
     ],
     ids=["packages", "images"],
