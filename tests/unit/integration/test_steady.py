@@ -125,7 +125,8 @@ def test_who_tries_once_fails_at_once() -> None:
     figures, _told = measured(server, tries=1)
     assert figures.failed == figures.calls - 1 > 0 and figures.retried == 0
     assert all(
-        not again and 0.75 * steady.LIMIT < seconds <= steady.LIMIT for _number, seconds, again in server.tries
+        not again and 0.75 * steady.LIMIT < seconds <= steady.LIMIT
+        for _number, seconds, again in server.tries
     )
 
 
