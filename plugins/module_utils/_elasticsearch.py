@@ -147,7 +147,9 @@ class Elasticsearch:
             transient=not final,
         )
 
-    def _refused(self, method: str, path: str, response: http.client.HTTPResponse, content: Any) -> ElasticsearchError:
+    def _refused(
+        self, method: str, path: str, response: http.client.HTTPResponse, content: Any
+    ) -> ElasticsearchError:
         answer = content.get("error") if isinstance(content, dict) else content
         details = answer if isinstance(answer, dict) else {}
         remedy = ""

@@ -169,7 +169,9 @@ def issue(
     runner: Runner, authority: str, authority_key: str, leaf: Leaf, key: str, days: int, now: datetime
 ) -> str:
     """Make the certificate of *key*, for *days*, but not for longer than the authority's own lives."""
-    days = min(days, (parse_certificate(authority).not_after - now) // timedelta(days=1))
+    # openssl counts from a moment after this one.
+    left = parse_certificate(authority).not_after - now - timedelta(hours=1)
+    days = min(days, left // timedelta(days=1))
     extensions = _LEAF.format(usages=leaf.usages, names=leaf.alt_names)
     with tempfile.TemporaryDirectory() as folder:
         config = _write(folder, "config", _config(leaf.dns_names[0], extensions))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import lookup_loader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.kubewright.cluster.plugins.module_utils import _elasticsearch_prepare as prepare
 from ansible_collections.kubewright.cluster.plugins.module_utils import _elasticsearch_roll as roll
@@ -23,6 +24,15 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._quantity impor
 ROLE = Path(__file__).parents[3] / "roles/kube_logging"
 PROFILES = ("single", "three", "tiers")
 Objects = dict[tuple[str, str], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def builtin_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find lookups by their full names without Ansible's loader of collections, which would take these tests' place."""
+    find = lookup_loader.get
+    monkeypatch.setattr(
+        lookup_loader, "get", lambda name, **more: find(name.removeprefix("ansible.builtin."), **more)
+    )
 
 
 def trusted(value: Any) -> Any:

@@ -30,6 +30,7 @@ class FakeKubeApi:
 
     def apply(self, path: str, body: dict[str, Any]) -> Any:
         self.pods.append({**body, "status": {"phase": "Succeeded"}})
+        return body
 
     def delete(self, path: str, **query: Any) -> Any:
         self.deleted += 1
