@@ -184,6 +184,7 @@ def main() -> None:
         due = [member.name for member in members]
         if not module.check_mode:
             roll.run(members)
+        result = results(roll, due)
     except KubewrightError as error:
         told = results(roll, due) if roll else {}
         if told.get("allocation") == "left":
@@ -191,7 +192,6 @@ def main() -> None:
                 f"{error.remedy}. Until then replicas are not allocated: the next run restores that"
             )
         module.fail_json(msg=str(error), **{**error.facts, **told})
-    result = results(roll, due)
     if module.check_mode:
         result["changed"] = bool(due)
     shown = "".join(f"{name}\n" for name in due)

@@ -148,7 +148,12 @@ def bring(api: KubeApi, options: dict[str, Any], *, dry_run: bool) -> dict[str, 
         0
     ]
     if differs(found, wanted) and not dry_run:
-        wait_for(lambda: [write(kibana, wanted)], deadline, what="Kibana to take the data view", interval=3)
+
+        def written() -> bool:
+            write(kibana, wanted)
+            return True
+
+        wait_for(written, deadline, what="Kibana to take the data view", interval=3)
     return outcome(found, wanted)
 
 
