@@ -94,13 +94,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 secrets:
-  description:
-    - The Secrets, in the order in which they are written.
-    - RV(secrets[].action) is V(created), V(changed) or V(unchanged); in check mode it is what would happen.
-    - RV(secrets[].reasons) say what was missing or due in one that was there.
+  description: The Secrets, in the order in which they are written.
   returned: success
   type: list
   elements: dict
+  contains:
+    name:
+      description: The name of the Secret.
+      type: str
+    action:
+      description: V(created), V(changed) or V(unchanged); in check mode what would happen.
+      type: str
+    reasons:
+      description: What was missing or due in one that was there.
+      type: list
+      elements: str
   sample:
     - name: elasticsearch-tls
       action: changed

@@ -90,12 +90,30 @@ EXAMPLES = r"""
 
 RETURN = r"""
 workloads:
-  description:
-    - How far each workload is.
-    - RV(workloads[].not_ready_nodes) are the nodes that are not Ready and on which a DaemonSet wants a pod.
+  description: How far each workload is.
   returned: success, and when the time is over
   type: list
   elements: dict
+  contains:
+    kind:
+      description: V(Deployment), V(StatefulSet) or V(DaemonSet).
+      type: str
+    name:
+      description: The name of the workload.
+      type: str
+    wanted:
+      description: How many pods it is to have.
+      type: int
+    ready:
+      description: How many of them are ready, in their newest form.
+      type: int
+    done:
+      description: Whether nothing is waited for any more.
+      type: bool
+    not_ready_nodes:
+      description: The nodes that are not Ready and on which a DaemonSet wants a pod.
+      type: list
+      elements: str
   sample:
     - kind: DaemonSet
       name: collector
@@ -109,6 +127,25 @@ pods:
   returned: when the time is over
   type: list
   elements: dict
+  contains:
+    pod:
+      description: The name of the pod.
+      type: str
+    node:
+      description: Where it runs, or nothing where it has no node yet.
+      type: str
+    reasons:
+      description: What keeps it, as the API server says.
+      type: list
+      elements: str
+    events:
+      description: Its last events.
+      type: list
+      elements: str
+    log:
+      description: The last lines of its log.
+      type: list
+      elements: str
   sample:
     - pod: elasticsearch-0
       node: worker-1

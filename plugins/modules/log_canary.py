@@ -121,13 +121,26 @@ plan:
       elements: str
       sample: []
 nodes:
-  description:
-    - What is known of the line of each node. RV(nodes[].seconds_to_write) and RV(nodes[].seconds_to_find) are counted
-      from the beginning of the run, when the pod was seen to have ended and when the line was found; they are V(null)
-      where that did not happen.
+  description: What is known of the line of each node. Seconds are counted from the beginning of the run.
   returned: when lines were looked for
   type: list
   elements: dict
+  contains:
+    node:
+      description: The name of the node.
+      type: str
+    pod:
+      description: The name of the pod that wrote the line.
+      type: str
+    found:
+      description: Whether the line was found.
+      type: bool
+    seconds_to_write:
+      description: When the pod was seen to have ended, or V(null) where it was not.
+      type: float
+    seconds_to_find:
+      description: When the line was found, or V(null) where it was not.
+      type: float
   sample:
     - node: worker-1
       pod: kubewright-canary-canary3f9a1c52d4e6-0
