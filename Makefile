@@ -9,7 +9,7 @@ ENTER = environment=$$(tests/environment); export PATH=$$environment/bin:$$PATH 
 	mkdir -p .ansible/collections/ansible_collections/kubewright; \
 	ln -sfn ../../../.. .ansible/collections/ansible_collections/kubewright/cluster;
 
-LAB_PACKAGES := apt-utils dpkg-dev gcc gnupg iproute2 iptables libc6-dev libseccomp-dev mmdebstrap openssh-client openssl podman python3-venv runc skopeo
+LAB_PACKAGES := apt-utils dpkg-dev gcc gnupg iproute2 iptables libc6-dev libseccomp-dev maven mmdebstrap openssh-client openssl podman python3-venv runc skopeo
 
 .PHONY: help
 help: ## List the targets

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import drain, etcd, measure, report, upgrade
+from bench import drain, etcd, logging, measure, report, upgrade
 from bench.machine import commit, machine, refuse_busy, settle
 from bench.measure import BenchError, Site
 from bench.report import Aim
@@ -84,11 +84,20 @@ def of_drain(job: Job) -> Measured:
     return drain.text(head, figures), drain.aims(figures)
 
 
+def of_logging(job: Job) -> Measured:
+    """Bring lines into a logging."""
+    site = Site.read(job.inventory)
+    head = job.introduce(site, site.variables["kube_cluster_version"], "all on one cluster made by site.yml")
+    figures = logging.take(site, job.rounds, job.scratch, job.rest)
+    return logging.text(head, figures), logging.aims(figures)
+
+
 KINDS: dict[str, Callable[[Job], Measured]] = {
     "site": of_site,
     "etcd": of_etcd,
     "upgrade": of_upgrade,
     "drain": of_drain,
+    "logging": of_logging,
 }
 
 

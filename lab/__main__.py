@@ -13,6 +13,7 @@ from lab import golang, nodes, recipes, rootfs
 from lab.cache import Cache
 from lab.origin import Content, pause_recipe
 from lab.shell import LabError, require_root, run, say
+from lab.stacks import Stacks
 
 INVENTORY = nodes.ROOT / "inventories" / "lab"
 MINIMUM_FREE_GB = 20
@@ -60,9 +61,11 @@ def main() -> int:
     """Parse the command line and run one command."""
     parser = argparse.ArgumentParser(prog="python3 -m lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="build all artefacts into the cache")
-    one = commands.add_parser("up", help="build, then start the origin and the hosts of an inventory")
-    one.add_argument("--inventory", type=Path, default=INVENTORY)
+    build_parser = commands.add_parser("build", help="build all artefacts into the cache")
+    up_parser = commands.add_parser("up", help="build, then start the origin and the hosts of an inventory")
+    up_parser.add_argument("--inventory", type=Path, default=INVENTORY)
+    for one in (build_parser, up_parser):
+        one.add_argument("--stacks", action="store_true", help="build what the stacks on top need, too")
     commands.add_parser("status", help="show the lab's containers")
     one = commands.add_parser("remove", help="remove hosts with their disks")
     one.add_argument("hosts", nargs="+")
@@ -76,20 +79,28 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     cache = Cache()
     try:
-        if options.command == "build":
-            build(cache)
-        elif options.command == "up":
-            hosts = nodes.up(options.inventory, *build(cache))
+        if options.command in ("build", "up"):
+            built = build(cache)
+            stacks = Stacks(cache)
+            if options.stacks:
+                stacks.build(nodes.ensure_image("origin", built[1]))
+        if options.command == "up":
+            hosts = nodes.up(options.inventory, *built, stacks.registry())
             say("Up: " + ", ".join(f"{host.name} {host.address}" for host in hosts))
         elif options.command == "remove":
             nodes.remove(options.hosts)
         elif options.command == "status":
             print(run(["podman", "ps", "--all", "--filter", f"label={nodes.LABEL}"]), end="")
         elif options.command == "prune":
-            with cache.lock():
-                for entry in cache.prune(wanted_entries(cache)):
-                    say(f"Removed {entry.name}")
-        else:
+            stacks = Stacks(cache)
+            for one_cache, wanted in (
+                (cache, wanted_entries(cache)),
+                (stacks.cache, stacks.wanted_entries()),
+            ):
+                with one_cache.lock():
+                    for entry in one_cache.prune(wanted):
+                        say(f"Removed {entry.name}")
+        elif options.command == "clean":
             nodes.clean()
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ class GoProgram:
 
     `packages` maps the name of a binary to its Go package. A consumer of a module does not get that
     module's `replace` lines, so they are repeated in our own go.mod; `staging` is the version that
-    replaces by a local folder (`./staging/...`) stand for.
+    replaces by a local folder (`./staging/...`) stand for. One of `modules` that has another version is
+    written `MODULE@vVERSION`. With `source`, a folder of Go files of ours, the package `.` is built of them;
+    a module in a folder of it takes the place of the one whose name it has.
     """
 
     name: str
@@ -32,10 +35,14 @@ class GoProgram:
     tags: str = ""
     cgo: bool = False
     static: bool = False
+    source: Path | None = None
 
     def recipe(self) -> dict[str, Any]:
         """Everything that decides the result."""
+        # Programs without a source of ours have the recipe that they always had: they are not built again.
+        source = {"source": _texts(self.source)} if self.source else {}
         return {
+            **source,
             "module": self.module,
             "version": self.version,
             "packages": self.packages,
@@ -100,7 +107,12 @@ def build(cache: Cache, program: GoProgram) -> Path:
         go_line = re.search(r"^go\s+(\S+)", go_mod, re.M)
         lines = [f"module kubewright.lab/{program.name}", f"go {go_line[1] if go_line else '1.24'}"]
         for module in program.modules or (program.module,):
-            lines.append(f"require {module} v{program.version}")
+            path, _at, version = module.partition("@")
+            lines.append(f"require {path} {version or f'v{program.version}'}")
+        if program.source:
+            shutil.copytree(program.source, work, dirs_exist_ok=True)
+        for own in sorted(work.glob("*/go.mod")):
+            lines.append(f"replace {own.read_text().split()[1]} => ./{own.parent.name}")
         (work / "go.mod").write_text("\n".join(lines + carried_lines(go_mod, program.staging)) + "\n")
         flags = ["-s", "-w"]
         for variable, value in program.stamps.items():
@@ -117,6 +129,12 @@ def build(cache: Cache, program: GoProgram) -> Path:
                 raise LabError(f"{program.name} {program.version}: the build made no {binary}")
 
     return cache.obtain(program.name, program.version, program.recipe(), make)
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    """Return the files below a folder by their names."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
 
 
 def _batches(packages: dict[str, str]) -> list[tuple[str, list[str]]]:

@@ -152,18 +152,25 @@ def ensure_key() -> str:
     return KEY.with_suffix(".pub").read_text()
 
 
-def ensure_origin(image: str, content: Path) -> None:
-    """Start the origin; a running one with another image or other content is replaced."""
+def ensure_origin(image: str, content: Path, registry: Path | None = None) -> None:
+    """Start the origin; a running one with another image or other content is replaced.
+
+    A *registry* takes the place of the one that the content has.
+    """
     door = authority.ensure(STATE, ORIGIN_NAME)
     form = "{{.ImageName}} {{range .Mounts}}{{.Source}} {{end}}"
-    wanted = {image, str(content), str(door)}
+    mounts = {"/srv/origin": content, "/srv/door": door}
+    if registry:
+        mounts["/srv/origin/registry"] = registry
+    wanted = {image, *map(str, mounts.values())}
     if ORIGIN in running() and set(podman("inspect", "--format", form, ORIGIN).split()) == wanted:
         return
     podman("rm", "--force", "--ignore", "--time", "2", ORIGIN)
     flags = ["--name", ORIGIN, "--hostname", "origin", "--ip", ORIGIN_ADDRESS]
     # The proxy looks the name up.
     flags += ["--add-host", f"{ORIGIN_NAME}:{ORIGIN_ADDRESS}"]
-    flags += ["--volume", f"{content}:/srv/origin:ro", "--volume", f"{door}:/srv/door:ro"]
+    for place, source in mounts.items():
+        flags += ["--volume", f"{source}:{place}:ro"]
     podman(*run_command(), "--network", NETWORK, *flags, image, "sh", "/srv/origin/start.sh")
 
 
@@ -240,7 +247,9 @@ def raise_host_limits() -> None:
             setting.write_text(str(wanted))
 
 
-def up(inventory: Path, node_image: Path, origin_image: Path, content: Path) -> list[Host]:
+def up(
+    inventory: Path, node_image: Path, origin_image: Path, content: Path, registry: Path | None = None
+) -> list[Host]:
     """Bring up the origin and every host of the inventory that does not run yet."""
     hosts = inventory_hosts(inventory)
     public_key = ensure_key()
@@ -248,7 +257,7 @@ def up(inventory: Path, node_image: Path, origin_image: Path, content: Path) -> 
     ensure_network(NETWORK, SUBNET)
     if any(host.rough.second_network for host in hosts):
         ensure_network(SECOND_NETWORK, SECOND_SUBNET)
-    ensure_origin(ensure_image("origin", origin_image), content)
+    ensure_origin(ensure_image("origin", origin_image), content, registry)
     image = ensure_image("node", node_image)
     missing = [host for host in hosts if host.container not in running()]
     known = existing()

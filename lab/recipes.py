@@ -23,8 +23,16 @@ KUBERNETES_BINARIES = (
 
 
 def lock() -> dict[str, Any]:
-    """Return the lock file."""
-    return tomllib.loads((LAB / "lock.toml").read_text())
+    """Return the lock file without the stacks, on which nothing depends that a cluster needs."""
+    content = tomllib.loads((LAB / "lock.toml").read_text())
+    del content["stacks"]
+    return content
+
+
+def stacks_lock() -> dict[str, Any]:
+    """Return the part of the lock file that is for the stacks."""
+    stacks: dict[str, Any] = tomllib.loads((LAB / "lock.toml").read_text())["stacks"]
+    return stacks
 
 
 def kubernetes(version: str) -> GoProgram:
@@ -170,3 +178,48 @@ def programs(content: dict[str, Any]) -> list[GoProgram]:
         crictl(content["cri_tools"]["version"]),
         cni_plugins(content["cni_plugins"]["version"]),
     ]
+
+
+def collector(entry: dict[str, str]) -> GoProgram:
+    """Return the OpenTelemetry Collector with the components that images/collector/main.go names."""
+    core = "go.opentelemetry.io/collector"
+    contrib = "github.com/open-telemetry/opentelemetry-collector-contrib"
+    parts = (
+        "extension/healthcheckextension",
+        "extension/storage/filestorage",
+        "processor/attributesprocessor",
+        "processor/filterprocessor",
+        "processor/k8sattributesprocessor",
+        "processor/resourceprocessor",
+        "processor/transformprocessor",
+        "receiver/filelogreceiver",
+        "receiver/journaldreceiver",
+    )
+    return GoProgram(
+        name="collector",
+        module=f"{core}/otelcol",
+        version=entry["version"],
+        packages={"otelcol-contrib": "."},
+        modules=(
+            f"{core}/otelcol",
+            f"{core}/exporter/debugexporter",
+            f"{core}/processor/memorylimiterprocessor",
+            *(f"{core}/confmap/provider/{name}provider@v{entry['stable']}" for name in ("env", "file")),
+            *(f"{contrib}/{part}" for part in parts),
+            f"{contrib}/exporter/elasticsearchexporter@v{entry['elasticsearch_exporter']}",
+        ),
+        stamps={"main.version": entry["version"]},
+        source=LAB / "images" / "collector",
+    )
+
+
+def local_path_provisioner(version: str) -> GoProgram:
+    """Return the provisioner of volumes that are folders of a host."""
+    module = "github.com/rancher/local-path-provisioner"
+    return GoProgram(
+        name="local-path-provisioner",
+        module=module,
+        version=version,
+        packages={"local-path-provisioner": module},
+        stamps={"main.VERSION": f"v{version}"},
+    )

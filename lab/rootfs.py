@@ -79,6 +79,8 @@ def build(cache: Cache, rootfs: RootFs, suite: str) -> Path:
         argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(rootfs.packages)}"]
         argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
         argv += ["--dpkgopt=path-exclude=/usr/share/locale/*"]
+        # Java's package makes links there, and fails without the folder.
+        argv.append('--essential-hook=mkdir -p "$1/usr/share/man/man1"')
         if rootfs.script:
             argv.append(f'--customize-hook=chroot "$1" sh -eu -c {shlex.quote(rootfs.script)}')
         run([*argv, suite, folder / "root.tar"])

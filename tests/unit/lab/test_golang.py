@@ -162,6 +162,46 @@ def test_a_build_has_upstreams_lines_in_a_module_of_its_own(
         assert not {"GONOSUMDB", "GONOSUMCHECK", "GOSUMDB", "GOFLAGS=-insecure", "GOPRIVATE"} & set(env)
 
 
+def test_a_program_of_ours_is_built_with_modules_of_several_versions(
+    cache: Cache, upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    (source / "fake_part").mkdir(parents=True)
+    (source / "main.go").write_text("package main\n")
+    (source / "fake_part" / "go.mod").write_text("module example.org/part\n\ngo 1.25\n")
+    program = replace(
+        PROGRAM,
+        packages={"tool": "."},
+        modules=("example.org/tool", "example.org/stable@v1.64.0"),
+        staging="",
+        source=source,
+    )
+    seen: list[str] = []
+
+    class Go(FakeGo):
+        def __call__(self, argv: list[str | Path], *, cwd: Path, **options: Any) -> str:
+            if "build" in [str(word) for word in argv]:
+                seen.extend(sorted(str(path.relative_to(cwd)) for path in cwd.rglob("*") if path.is_file()))
+            return super().__call__(argv, cwd=cwd, **options)
+
+    go = Go(upstream, ("tool",))
+    monkeypatch.setattr(golang, "run", go)
+    golang.build(cache, program)
+    [(words, go_mod, _env)] = go.calls
+    assert words[-1] == "." and seen == ["fake_part/go.mod", "go.mod", "main.go"]
+    assert go_mod.splitlines() == [
+        "module kubewright.lab/tool",
+        "go 1.25.1",
+        "require example.org/tool v1.2.3",
+        "require example.org/stable v1.64.0",
+        "replace example.org/part => ./fake_part",
+    ]
+    before = program.recipe()
+    (source / "fake_part" / "part.go").write_text("package part\n")
+    assert program.recipe() != before
+    assert "source" not in PROGRAM.recipe()
+
+
 def test_a_build_that_lacks_a_program_is_no_result(
     cache: Cache, upstream: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

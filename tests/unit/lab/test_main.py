@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 import lab.__main__ as command
-from lab import golang, nodes, origin, recipes, rootfs
+from lab import elasticsearch, golang, nodes, origin, recipes, rootfs
 from lab.cache import Cache
 from lab.shell import LabError
+from lab.stacks import Stacks
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +75,7 @@ def test_prune_keeps_what_the_lock_file_needs_and_builds_nothing(
     def refuse(*_arguments: Any, **_options: Any) -> Any:
         raise AssertionError("prune must not build")
 
-    for module in (golang, origin, rootfs, command):
+    for module in (elasticsearch, golang, origin, rootfs, command):
         monkeypatch.setattr(module, "run", refuse)
     cache = Cache(tmp_path / "cache")
     lock = recipes.lock()
@@ -87,11 +88,46 @@ def test_prune_keeps_what_the_lock_file_needs_and_builds_nothing(
     }
     wanted.add(cache.path("pause", "3.10.2", origin.pause_recipe("3.10.2")))
     wanted.add(cache.path("origin-content", "1", content.recipe()))
-    for entry in (*wanted, cache.results / "etcd-3.4.0-0123456789abcdef"):
+    stacks = Stacks(cache)
+    stale = (
+        cache.results / "etcd-3.4.0-0123456789abcdef",
+        stacks.cache.results / "collector-0.1.0-0123456789abcdef",
+    )
+    for entry in (*wanted, *stacks.wanted_entries(), *stale):
         entry.mkdir()
     assert main(monkeypatch, "prune") == 0
     assert set(cache.results.iterdir()) == wanted
-    assert "Removed etcd-3.4.0-0123456789abcdef" in capsys.readouterr().out
+    assert set(stacks.cache.results.iterdir()) == stacks.wanted_entries()
+    said = capsys.readouterr().out
+    assert all(f"Removed {entry.name}" in said for entry in stale)
+
+
+@pytest.mark.parametrize("command_word", ["build", "up"])
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_stacks_are_built_when_asked_for_and_served_when_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_word: str, asked: bool, there: bool
+) -> None:
+    done: list[Any] = []
+    registry = tmp_path / "registry"
+    base = (tmp_path / "node", tmp_path / "origin", tmp_path / "content")
+
+    def build(_self: Stacks, image: str) -> None:
+        done.append(image)
+
+    def up(_inventory: Path, *what: Any) -> list[Any]:
+        done.append(what)
+        return []
+
+    monkeypatch.setattr(command, "build", lambda _cache: base)
+    monkeypatch.setattr(Stacks, "build", build)
+    monkeypatch.setattr(Stacks, "registry", lambda _self: registry if there else None)
+    monkeypatch.setattr(nodes, "ensure_image", lambda name, archive: f"{name} of {archive.name}")
+    monkeypatch.setattr(nodes, "up", up)
+    assert main(monkeypatch, command_word, *(["--stacks"] if asked else [])) == 0
+    built = ["origin of origin"] if asked else []
+    served = [(*base, registry if there else None)] if command_word == "up" else []
+    assert done == [*built, *served]
 
 
 def test_the_place_of_a_root_file_system_is_where_it_is_built(

@@ -204,6 +204,20 @@ def test_the_origin_is_replaced_when_it_would_be_another(
     assert (volumes in podman.calls[-1]) is not kept
 
 
+@pytest.mark.parametrize("served", [True, False])
+def test_a_registry_that_was_built_later_takes_the_place_of_the_contents(
+    monkeypatch: pytest.MonkeyPatch, served: bool
+) -> None:
+    mounted = "origin:1 /results/one /state/origin" + (" /stacks/registry" if served else "")
+    podman = FakePodman({"podman ps": "kubewright-origin\n", "podman inspect": f"{mounted}\n"})
+    monkeypatch.setattr(nodes, "run", podman)
+    monkeypatch.setattr(authority, "ensure", lambda _state, _name: Path("/state/origin"))
+    nodes.ensure_origin("origin:1", Path("/results/one"), Path("/stacks/registry"))
+    assert bool(podman.starting("podman rm --force")) is not served
+    volume = "--volume /stacks/registry:/srv/origin/registry:ro"
+    assert (volume in podman.calls[-1]) is not served
+
+
 def test_an_image_is_imported_once_for_each_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     archive = Path("/results/rootfs-node-trixie-55aa6a4768e46c67/root.tar")
     podman = FakePodman()

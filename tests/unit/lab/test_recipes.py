@@ -44,3 +44,17 @@ def test_every_release_of_etcd_is_built_once() -> None:
     built = [program.version for program in recipes.programs(lock) if program.name == "etcd"]
     assert set(lock["etcd"]["releases"]) <= set(built)
     assert len(built) == len(set(built))
+
+
+def test_every_module_of_the_collector_has_a_version() -> None:
+    entry = recipes.stacks_lock()["collector"]
+    program = recipes.collector(entry)
+    assert program.packages == {"otelcol-contrib": "."} and program.source
+    imports = (program.source / "main.go").read_text()
+    for module in program.modules:
+        path, _at, version = module.partition("@")
+        assert f'"{path}"' in imports and version in (
+            "",
+            f"v{entry['stable']}",
+            f"v{entry['elasticsearch_exporter']}",
+        )

@@ -1,0 +1,326 @@
+# Copyright (c) 2026 kubewright.cluster contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether workloads are rolled out, and why their pods are not ready.
+
+PRIVATE to the collection: this interface can change in any release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from ansible_collections.kubewright.cluster.plugins.module_utils._drain import is_ready as is_node_ready
+from ansible_collections.kubewright.cluster.plugins.module_utils._errors import (
+    ApiError,
+    DeadlineExpired,
+    KubewrightError,
+)
+from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
+from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
+
+PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
+
+# So many pods are explained; the others mostly have the same trouble.
+_EXPLAINED = 3
+_EVENTS = 3
+_LOG_LINES = 5
+_NOT_FOUND = 404
+_HASH = "controller-revision-hash"
+
+_REMEDIES = (
+    ("ImagePull", "Make sure that the node can pull the image, or name another one"),
+    ("ErrImage", "Make sure that the node can pull the image, or name another one"),
+    ("PersistentVolumeClaim", "Look at the volume (kubectl describe pvc) and at its storage class"),
+    ("persistentvolumeclaim", "Look at the volume (kubectl describe pvc) and at its storage class"),
+    ("ProvisioningFailed", "Look at the log of the provisioner of the storage class"),
+    ("max_map_count", "Set vm.max_map_count on the node, as the role does"),
+    ("OOMKilled", "Give it more memory"),
+    ("Insufficient", "Give it less, or add a node"),
+    ("anti-affinity", "Add nodes that take such pods: two of them may not share one"),
+    ("forbidden: exceeded quota", "Raise the quota of the namespace"),
+    ("sandbox", "Look at the CNI's pod on that node and at the journal of containerd"),
+)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One thing to wait for; ``kind`` is a key of PLURALS."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a workload is. ``left_out`` are nodes that are not Ready and that it is not waited for."""
+
+    workload: Workload
+    wanted: int
+    ready: int
+    done: bool
+    left_out: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "kind": self.workload.kind,
+            "name": self.workload.name,
+            "wanted": self.wanted,
+            "ready": self.ready,
+            "done": self.done,
+            "not_ready_nodes": list(self.left_out),
+        }
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read of one workload. ``revision`` is the newest one of a DaemonSet, ``down`` its nodes that are not."""
+
+    item: Mapping[str, Any]
+    pods: Sequence[Mapping[str, Any]]
+    revision: str = ""
+    down: frozenset[str] = frozenset()
+
+
+# --- observe -----------------------------------------------------------------------------------------------
+
+
+def observe(api: KubeApi, namespace: str, workload: Workload) -> Seen:
+    """Read a workload and its pods."""
+    apps = f"/apis/apps/v1/namespaces/{quote(namespace, safe='')}"
+    item = api.get(f"{apps}/{PLURALS[workload.kind]}/{quote(workload.name, safe='')}")
+    labels = (item["spec"].get("selector") or {}).get("matchLabels") or {}
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    pods = api.list(f"/api/v1/namespaces/{quote(namespace, safe='')}/pods", labelSelector=selector)
+    if workload.kind != "DaemonSet":
+        return Seen(item, pods)
+    revisions = api.list(f"{apps}/controllerrevisions", labelSelector=selector)
+    nodes = api.list("/api/v1/nodes")
+    down = frozenset(node["metadata"]["name"] for node in nodes if not is_node_ready(node))
+    return Seen(item, _owned(item, pods), _newest(_owned(item, revisions)), down)
+
+
+def _owned(item: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    uid = item["metadata"].get("uid")
+    return [
+        one
+        for one in others
+        if any(owner.get("uid") == uid for owner in one["metadata"].get("ownerReferences") or [])
+    ]
+
+
+def _newest(revisions: Sequence[Mapping[str, Any]]) -> str:
+    if not revisions:
+        return ""
+    newest = max(revisions, key=lambda one: int(one.get("revision") or 0))
+    return str((newest["metadata"].get("labels") or {}).get(_HASH) or "")
+
+
+# --- judge: pure -------------------------------------------------------------------------------------------
+
+
+def judge(workload: Workload, seen: Seen) -> State:
+    """Say how far a workload is. What its controller has not seen yet is not done."""
+    spec, status = seen.item.get("spec") or {}, seen.item.get("status") or {}
+    current = (status.get("observedGeneration") or 0) >= (seen.item["metadata"].get("generation") or 0)
+    if workload.kind == "DaemonSet":
+        return _judge_daemon_set(workload, seen, status, current)
+    wanted = int(spec.get("replicas", 1))
+    if workload.kind == "Deployment":
+        ready = int(status.get("availableReplicas") or 0)
+        updated = int(status.get("updatedReplicas") or 0)
+        done = updated == wanted == ready and int(status.get("replicas") or 0) == wanted
+        return State(workload, wanted, ready, current and done)
+    ready = int(status.get("readyReplicas") or 0)
+    # With OnDelete nobody replaces pods of an older revision: they are not waited for.
+    by_itself = (spec.get("updateStrategy") or {}).get("type") != "OnDelete"
+    updated = int(status.get("updatedReplicas") or 0)
+    done = ready == wanted == int(status.get("replicas") or 0) and (updated == wanted or not by_itself)
+    return State(workload, wanted, ready, current and done)
+
+
+def _judge_daemon_set(workload: Workload, seen: Seen, status: Mapping[str, Any], current: bool) -> State:
+    left_out = sorted({pod_node(pod) for pod in seen.pods} & seen.down)
+    wanted = int(status.get("desiredNumberScheduled") or 0) - len(left_out)
+    ready = sum(
+        is_ready(pod) and (pod["metadata"].get("labels") or {}).get(_HASH) == seen.revision
+        for pod in seen.pods
+        if pod_node(pod) not in seen.down
+    )
+    return State(workload, wanted, ready, current and ready >= wanted, tuple(left_out))
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Tell whether a pod is ready and stays."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+
+
+def pod_node(pod: Mapping[str, Any]) -> str:
+    """Return the node of a pod; one of a DaemonSet that is not scheduled yet names it in its affinity."""
+    if pod["spec"].get("nodeName"):
+        return str(pod["spec"]["nodeName"])
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = required.get("nodeSelectorTerms") or []
+    values = [value for term in terms for entry in term.get("matchFields") or [] for value in entry["values"]]
+    return str(values[0]) if len(values) == 1 else ""
+
+
+def pod_reasons(pod: Mapping[str, Any]) -> list[str]:
+    """Return what the pod itself says: why it is not scheduled, what its containers wait for or died of."""
+    status = pod.get("status") or {}
+    reasons = [
+        f"{entry.get('reason')}: {entry.get('message')}"
+        for entry in status.get("conditions") or []
+        if entry.get("type") == "PodScheduled" and entry.get("status") != "True"
+    ]
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        for state in (container.get("state") or {}, container.get("lastState") or {}):
+            for kind in ("waiting", "terminated"):
+                if state.get(kind) and state[kind].get("reason") != "Completed":
+                    code = state[kind].get("exitCode")
+                    parts = [
+                        state[kind].get("reason"),
+                        f"exit code {code}" if code else "",
+                        state[kind].get("message"),
+                    ]
+                    reasons.append(": ".join(filter(None, parts)))
+    if pod["metadata"].get("deletionTimestamp"):
+        reasons.append(f"it is being deleted since {pod['metadata']['deletionTimestamp']}")
+    return [reason for reason in reasons if reason] or [f"the pod is {status.get('phase') or 'unknown'}"]
+
+
+def last_messages(events: Iterable[Mapping[str, Any]], involved: Iterable[str]) -> list[str]:
+    """Return what the newest events about some objects say, each sentence once."""
+    names = set(involved)
+
+    def when(event: Mapping[str, Any]) -> str:
+        # One format (RFC 3339, UTC), so that the order of the texts is the order of the times.
+        return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+
+    own = [event for event in events if (event.get("involvedObject") or {}).get("name") in names]
+    messages = [f"{event.get('reason')}: {event.get('message')}" for event in sorted(own, key=when)]
+    return list(dict.fromkeys(reversed(messages)))[:_EVENTS][::-1]
+
+
+def remedy_for(text: str) -> str:
+    """Return what to look at, by what was said of the pods."""
+    return next(
+        (remedy for sign, remedy in _REMEDIES if sign in text), "Look at the log and the node of that pod"
+    )
+
+
+# --- explain -----------------------------------------------------------------------------------------------
+
+
+def pod_trouble(api: KubeApi, namespace: str, pod: Mapping[str, Any]) -> dict[str, Any]:
+    """Return why a pod is not well: what it says, the last events, the last lines of its log.
+
+    Only explains, so that what cannot be read is left out.
+    """
+    name = str(pod["metadata"]["name"])
+    claims = [
+        str(volume["persistentVolumeClaim"]["claimName"])
+        for volume in pod["spec"].get("volumes") or []
+        if volume.get("persistentVolumeClaim")
+    ]
+    return {
+        "pod": name,
+        "node": pod_node(pod),
+        "reasons": pod_reasons(pod),
+        "events": last_messages(_events(api, namespace), [name, *claims]),
+        "log": _log(api, namespace, pod),
+    }
+
+
+def trouble_text(trouble: Mapping[str, Any]) -> str:
+    """Return a sentence about a pod in trouble."""
+    place = f" on node {trouble['node']}" if trouble["node"] else ""
+    told = "; ".join(dict.fromkeys([*trouble["reasons"], *trouble["events"]]))
+    log = f"; its log ends: {' | '.join(trouble['log'])}" if trouble["log"] else ""
+    return f"pod {trouble['pod']}{place}: {told}{log}"
+
+
+def _events(api: KubeApi, namespace: str) -> list[dict[str, Any]]:
+    with suppress(KubewrightError):
+        return api.list(f"/api/v1/namespaces/{namespace}/events")
+    return []
+
+
+def _log(api: KubeApi, namespace: str, pod: Mapping[str, Any]) -> list[str]:
+    """Return the last lines of the container that is not ready; of its last life, when it has begun a new one."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    statuses = [status for status in statuses if not status.get("ready")] or statuses
+    for status in statuses[:1]:
+        previous = bool((status.get("lastState") or {}).get("terminated"))
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/log"
+        query = {"container": status["name"], "tailLines": _LOG_LINES, "previous": previous or None}
+        with suppress(KubewrightError):
+            return [line.strip()[:300] for line in str(api.get(path, **query)).splitlines() if line.strip()]
+    return []
+
+
+# --- wait --------------------------------------------------------------------------------------------------
+
+
+def look(api: KubeApi, namespace: str, workloads: Sequence[Workload]) -> list[State]:
+    """Return how far workloads are; one that does not exist wants nothing and is not done."""
+    states = []
+    for workload in workloads:
+        try:
+            states.append(judge(workload, observe(api, namespace, workload)))
+        except ApiError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            states.append(State(workload, 0, 0, False))
+    return states
+
+
+def wait(api: KubeApi, namespace: str, workloads: Sequence[Workload], deadline: Deadline) -> list[State]:
+    """Wait until all are rolled out, or say what keeps them."""
+    states: list[State] = []
+
+    def rolled_out() -> bool:
+        states[:] = [judge(workload, observe(api, namespace, workload)) for workload in workloads]
+        return all(state.done for state in states)
+
+    try:
+        wait_for(rolled_out, deadline, what="workloads to be rolled out")
+    except DeadlineExpired as expired:
+        if expired.why or not states:
+            raise  # The API server did not answer in the end, and would explain nothing.
+        raise _explained(api, namespace, states, deadline) from expired
+    return states
+
+
+def _explained(api: KubeApi, namespace: str, states: Sequence[State], deadline: Deadline) -> KubewrightError:
+    late = [state for state in states if not state.done]
+    troubles: list[dict[str, Any]] = []
+    said: list[str] = []
+    events = _events(api, namespace)
+    for state in late:
+        said.append(f"{state.workload} has {state.ready} of {state.wanted} pods ready")
+        said += last_messages(events, [state.workload.name])
+        with suppress(KubewrightError):
+            seen = observe(api, namespace, state.workload)
+            unwell = [pod for pod in seen.pods if not is_ready(pod) and pod_node(pod) not in seen.down]
+            troubles += [pod_trouble(api, namespace, pod) for pod in unwell[:_EXPLAINED]]
+    why = ". ".join([*said, *map(trouble_text, troubles)])
+    return KubewrightError(
+        f"{' and '.join(str(state.workload) for state in late)} did not roll out in {deadline.seconds:g} seconds",
+        where=namespace,
+        why=why,
+        remedy=remedy_for(why),
+        pods=troubles,
+        workloads=[state.summary() for state in states],
+    )
