@@ -28,12 +28,18 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._acceptance_obj
     SERVICE_PORT,
     objects,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._drain import is_ready as is_node_ready
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import (
     ApiError,
     DeadlineExpired,
     KubewrightError,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
+from ansible_collections.kubewright.cluster.plugins.module_utils._pods import (
+    is_ready,
+    last_messages,
+    pod_node,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 
 LEFTOVER_AGE = timedelta(hours=1)
@@ -111,7 +117,7 @@ class Report:
 def observe(api: KubeApi, now: datetime | None = None) -> Observed:
     """Read the nodes, and the namespaces that interrupted runs left behind."""
     oldest = (now or datetime.now(timezone.utc)) - LEFTOVER_AGE
-    nodes = {node["metadata"]["name"]: _has_condition(node, "Ready") for node in api.list("/api/v1/nodes")}
+    nodes = {node["metadata"]["name"]: is_node_ready(node) for node in api.list("/api/v1/nodes")}
     namespaces = api.list("/api/v1/namespaces", labelSelector=NAMESPACE_SELECTOR)
     return Observed(
         nodes=nodes, leftovers=[item["metadata"]["name"] for item in namespaces if _is_old(item, oldest)]
@@ -414,10 +420,10 @@ def missing_pod(
     node: str, image: str, pods: list[dict[str, Any]], events: list[dict[str, Any]], seconds: float
 ) -> str:
     """Return a sentence on why this node has no ready pod, and what to look at."""
-    own = [pod for pod in pods if _pod_node(pod) == node]
+    own = [pod for pod in pods if pod_node(pod) == node]
     involved = {pod["metadata"]["name"] for pod in own} or {NAME}
     reasons = [reason for pod in own for reason in _pod_reasons(pod)]
-    reasons += _last_messages([event for event in events if event["involvedObject"].get("name") in involved])
+    reasons += last_messages(events, involved)
     if not own:
         reasons.insert(0, "the DaemonSet made no pod for it")
     text = "; ".join(dict.fromkeys(reasons)) or "nothing tells why"
@@ -461,27 +467,11 @@ def _remedy(dial: _Dial, error: str) -> str:
     return "Look at kube-proxy, or at what stands in for it, on the nodes that do not reach it"
 
 
-def _has_condition(item: dict[str, Any], kind: str) -> bool:
-    conditions = (item.get("status") or {}).get("conditions") or []
-    return any(entry["type"] == kind and entry["status"] == "True" for entry in conditions)
-
-
 def _ready_pod(pod: dict[str, Any]) -> _Pod | None:
     metadata, address = pod["metadata"], (pod.get("status") or {}).get("podIP")
-    if metadata.get("deletionTimestamp") or not address or not _has_condition(pod, "Ready"):
+    if not address or not is_ready(pod):
         return None
     return _Pod(metadata["name"], pod["spec"]["nodeName"], address)
-
-
-def _pod_node(pod: dict[str, Any]) -> str:
-    """Return the node of a pod; one of a DaemonSet that is not scheduled yet names it in its affinity."""
-    if pod["spec"].get("nodeName"):
-        return str(pod["spec"]["nodeName"])
-    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    terms = required.get("nodeSelectorTerms") or []
-    values = [value for term in terms for entry in term.get("matchFields") or [] for value in entry["values"]]
-    return str(values[0]) if len(values) == 1 else ""
 
 
 def _pod_reasons(pod: dict[str, Any]) -> list[str]:
@@ -496,12 +486,3 @@ def _pod_reasons(pod: dict[str, Any]) -> list[str]:
                 if kind in state:
                     reasons.append(": ".join(filter(None, map(state[kind].get, ("reason", "message")))))
     return list(filter(None, reasons)) or [f"the pod is {status.get('phase') or 'unknown'}"]
-
-
-def _last_messages(events: list[dict[str, Any]], count: int = 3) -> list[str]:
-    def when(event: dict[str, Any]) -> str:
-        # One format (RFC 3339, UTC), so that the order of the texts is the order of the times.
-        return str(event.get("lastTimestamp") or event.get("eventTime") or "")
-
-    messages = [f"{event.get('reason')}: {event.get('message')}" for event in sorted(events, key=when)]
-    return list(dict.fromkeys(reversed(messages)))[:count][::-1]

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import ApiError
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
-from ansible_collections.kubewright.cluster.plugins.module_utils._kube_rollout import is_ready
+from ansible_collections.kubewright.cluster.plugins.module_utils._pods import is_ready
 from ansible_collections.kubewright.cluster.plugins.module_utils._quantity import bytes_of
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 

@@ -29,11 +29,11 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._errors import 
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_rollout import (
-    is_ready,
     pod_trouble,
     remedy_for,
     trouble_text,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._pods import is_ready
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 
 # Masters last: they lead the roll of the others, and an older master could not lead newer nodes anyway.

@@ -21,13 +21,18 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._errors import 
     KubewrightError,
 )
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
+from ansible_collections.kubewright.cluster.plugins.module_utils._pods import (
+    is_ready,
+    last_messages,
+    pod_node,
+    pod_reasons,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 
 PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
 
 # So many pods are explained; the others mostly have the same trouble.
 _EXPLAINED = 3
-_EVENTS = 3
 _LOG_LINES = 5
 _NOT_FOUND = 404
 _HASH = "controller-revision-hash"
@@ -155,62 +160,6 @@ def _judge_daemon_set(workload: Workload, seen: Seen, status: Mapping[str, Any],
         if pod_node(pod) not in seen.down
     )
     return State(workload, wanted, ready, current and ready >= wanted, tuple(left_out))
-
-
-def is_ready(pod: Mapping[str, Any]) -> bool:
-    """Tell whether a pod is ready and stays."""
-    if pod["metadata"].get("deletionTimestamp"):
-        return False
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
-
-
-def pod_node(pod: Mapping[str, Any]) -> str:
-    """Return the node of a pod; one of a DaemonSet that is not scheduled yet names it in its affinity."""
-    if pod["spec"].get("nodeName"):
-        return str(pod["spec"]["nodeName"])
-    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    terms = required.get("nodeSelectorTerms") or []
-    values = [value for term in terms for entry in term.get("matchFields") or [] for value in entry["values"]]
-    return str(values[0]) if len(values) == 1 else ""
-
-
-def pod_reasons(pod: Mapping[str, Any]) -> list[str]:
-    """Return what the pod itself says: why it is not scheduled, what its containers wait for or died of."""
-    status = pod.get("status") or {}
-    reasons = [
-        f"{entry.get('reason')}: {entry.get('message')}"
-        for entry in status.get("conditions") or []
-        if entry.get("type") == "PodScheduled" and entry.get("status") != "True"
-    ]
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        for state in (container.get("state") or {}, container.get("lastState") or {}):
-            for kind in ("waiting", "terminated"):
-                if state.get(kind) and state[kind].get("reason") != "Completed":
-                    code = state[kind].get("exitCode")
-                    parts = [
-                        state[kind].get("reason"),
-                        f"exit code {code}" if code else "",
-                        state[kind].get("message"),
-                    ]
-                    reasons.append(": ".join(filter(None, parts)))
-    if pod["metadata"].get("deletionTimestamp"):
-        reasons.append(f"it is being deleted since {pod['metadata']['deletionTimestamp']}")
-    return [reason for reason in reasons if reason] or [f"the pod is {status.get('phase') or 'unknown'}"]
-
-
-def last_messages(events: Iterable[Mapping[str, Any]], involved: Iterable[str]) -> list[str]:
-    """Return what the newest events about some objects say, each sentence once."""
-    names = set(involved)
-
-    def when(event: Mapping[str, Any]) -> str:
-        # One format (RFC 3339, UTC), so that the order of the texts is the order of the times.
-        return str(event.get("lastTimestamp") or event.get("eventTime") or "")
-
-    own = [event for event in events if (event.get("involvedObject") or {}).get("name") in names]
-    messages = [f"{event.get('reason')}: {event.get('message')}" for event in sorted(own, key=when)]
-    return list(dict.fromkeys(reversed(messages)))[:_EVENTS][::-1]
 
 
 def remedy_for(text: str) -> str:

@@ -24,12 +24,11 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._elasticsearch 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_api import KubeApi
 from ansible_collections.kubewright.cluster.plugins.module_utils._kube_rollout import (
-    is_ready,
-    pod_node,
     pod_trouble,
     remedy_for,
     trouble_text,
 )
+from ansible_collections.kubewright.cluster.plugins.module_utils._pods import is_ready, pod_node
 
 COLLECTOR = "app.kubernetes.io/name=collector"
 SECRET = "collector-elasticsearch"

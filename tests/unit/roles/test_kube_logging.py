@@ -12,38 +12,22 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
 from ansible_collections.kubewright.cluster.plugins.module_utils._logging_wanted import (
     heap_bytes,
     node_sets,
     value_problems,
 )
+from roletexts import evaluate_in
 
 ROLE = Path(__file__).parents[3] / "roles/kube_logging"
 DIGESTS = {"kibana-elasticsearch": "a", "kibana-keys": "b", "kibana-tls": "c"}
 PROXY = "/api/v1/namespaces/logging/services/https:kibana:5601/proxy"
 
 
-def trusted(value: Any) -> Any:
-    """Texts of the role are templates; those of users in mappings and lists are too."""
-    if isinstance(value, dict):
-        return {key: trusted(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [trusted(one) for one in value]
-    return trust_as_template(value) if isinstance(value, str) else value
-
-
 def evaluate(text: str, **changes: Any) -> Any:
     """Work a text out with the role's defaults and variables."""
-    variables: dict[str, Any] = {
-        "kube_cluster_api_port": 6443,
-        "__kube_logging_secrets": {"digests": DIGESTS},
-    }
-    for file in [ROLE / "defaults/main.yml", *sorted((ROLE / "vars/main").glob("*.yml"))]:
-        variables |= yaml.safe_load(file.read_text(encoding="utf-8"))
-    variables = trusted({**variables, **changes})
-    return Templar(loader=DataLoader(), variables=variables).template(trust_as_template(text))
+    given = {"kube_cluster_api_port": 6443, "__kube_logging_secrets": {"digests": DIGESTS}}
+    return evaluate_in(ROLE, text, {**given, **changes})
 
 
 def kibana(**changes: Any) -> dict[str, dict[str, Any]]:

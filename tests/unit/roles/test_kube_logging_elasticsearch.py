@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
-from ansible.template import Templar, trust_as_template
 from ansible_collections.kubewright.cluster.plugins.module_utils import _elasticsearch_prepare as prepare
 from ansible_collections.kubewright.cluster.plugins.module_utils import _elasticsearch_roll as roll
 from ansible_collections.kubewright.cluster.plugins.module_utils import _elasticsearch_secrets as secrets
 from ansible_collections.kubewright.cluster.plugins.module_utils._quantity import bytes_of
+from roletexts import evaluate_in
 
 ROLE = Path(__file__).parents[3] / "roles/kube_logging"
 PROFILES = ("single", "three", "tiers")
@@ -35,22 +34,10 @@ def builtin_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def trusted(value: Any) -> Any:
-    """Texts of the role are templates; those of users in mappings and lists are too."""
-    if isinstance(value, dict):
-        return {key: trusted(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [trusted(one) for one in value]
-    return trust_as_template(value) if isinstance(value, str) else value
-
-
 def evaluate(text: str, **changes: Any) -> Any:
     """Work a text out with the role's defaults and variables."""
-    variables: dict[str, Any] = {"kube_cluster_api_port": 6443, "ansible_search_path": [str(ROLE)]}
-    for file in [ROLE / "defaults/main.yml", *sorted((ROLE / "vars/main").glob("*.yml"))]:
-        variables |= yaml.safe_load(file.read_text(encoding="utf-8"))
-    variables = trusted({**variables, **changes})
-    return Templar(loader=DataLoader(), variables=variables).template(trust_as_template(text))
+    given = {"kube_cluster_api_port": 6443, "ansible_search_path": [str(ROLE)]}
+    return evaluate_in(ROLE, text, {**given, **changes})
 
 
 def render(template: str, **changes: Any) -> Objects:

@@ -8,21 +8,15 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+from roletexts import evaluate, trusted
 
 ROLES = Path(__file__).parents[3] / "roles"
 COREDNS = {"what": "A Deployment is not ready", "where": "kube-system/coredns"}
 FLANNEL = {"what": "A DaemonSet is not ready", "where": "kube-flannel/kube-flannel-ds"}
 AWAY = {"what": "A node is not ready", "where": "w1"}
-
-
-def evaluate(expression: str, variables: dict[str, Any]) -> Any:
-    return Templar(loader=DataLoader(), variables=variables).template(trust_as_template(expression))
 
 
 def wrong(
@@ -35,7 +29,7 @@ def wrong(
 ) -> list[str]:
     """Return where something is wrong, as the gate before a turn or after it counts it."""
     words = yaml.safe_load((ROLES / "kube_rolling/vars/main.yml").read_text())
-    variables = {key: trust_as_template(value) for key, value in words.items()}
+    variables = trusted(words)
     nodes = [{"name": node, "schedulable": node != cordoned} for node in ("cp1", "w1", "w2")]
     variables |= {
         "ansible_play_batch": list(batch),
