@@ -307,7 +307,7 @@ class Authority:
         left = days_left(parse_certificate(text).not_after, self._now)
         if left <= 0:
             raise KubewrightError(
-                "The authority of etcd has expired",
+                "The authority has expired",
                 where=self.cert,
                 why=f"{-left:.0f} days ago",
                 remedy="Make a new one by hand and give its certificates to all hosts at once",

@@ -11,15 +11,13 @@ PRIVATE to the collection: this interface can change in any release.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ctypes
 import json
 import os
 import re
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,8 +26,11 @@ from typing import Any
 from ansible_collections.kubewright.cluster.plugins.module_utils import _dpkg as dpkg
 from ansible_collections.kubewright.cluster.plugins.module_utils import _half_done as half_done
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError
+from ansible_collections.kubewright.cluster.plugins.module_utils._host_certificates import (
+    KUBELET_CLIENT,
+    certificates,
+)
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import Runner
-from ansible_collections.kubewright.cluster.plugins.module_utils._x509 import parse_certificate
 
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 BOOTSTRAP_CONF = "/etc/kubernetes/bootstrap-kubelet.conf"
@@ -37,8 +38,6 @@ ADMIN_CONF = "/etc/kubernetes/admin.conf"
 APISERVER_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 ETCD_MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
-KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
-KUBELET_SERVER = "/var/lib/kubelet/pki/kubelet-server-current.pem"
 # A restore that has not ended: a host with it is never one on which a new cluster may be started.
 RESTORE_PLAN = "/var/lib/kubewright/restore/plan.json"
 
@@ -74,7 +73,6 @@ _VERSION_COMMANDS = {
     "etcd": ["etcd", "--version"],
 }
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+[^\s,]*)")
-_EMBEDDED = re.compile(r"^\s*client-certificate-data:\s*(\S+)", re.MULTILINE)
 
 # Go's name of an architecture, which images and release files carry, by the kernel's.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -312,44 +310,6 @@ def services(runner: Runner, names: list[str]) -> dict[str, dict[str, bool]]:
             "enabled": properties.get(unit, {}).get("UnitFileState", "").startswith("enabled"),
         }
         for name, unit in zip(names, units)
-    }
-
-
-def certificates(root: Path, now: datetime) -> list[dict[str, Any]]:
-    """Read every certificate that this host's part of the cluster depends on, sorted by path."""
-    return [_certificate(path, pem, now) for path, pem in _certificate_texts(root)]
-
-
-def _certificate_texts(root: Path) -> Iterator[tuple[str, bytes]]:
-    folder = _under(root, "/etc/kubernetes")
-    for conf in sorted(folder.glob("*.conf")):
-        path = f"/etc/kubernetes/{conf.name}"
-        for data in _EMBEDDED.findall(_text(root, path)):
-            try:
-                yield path, base64.b64decode(data.strip("\"'"))
-            except binascii.Error:
-                yield path, b""
-    found = [*sorted((folder / "pki").glob("**/*.crt")), *sorted(_under(root, "/etc/etcd/pki").glob("*.crt"))]
-    files = [f"/{file.relative_to(root)}" for file in found]
-    for path in [*files, KUBELET_CLIENT, KUBELET_SERVER]:
-        if _under(root, path).exists():
-            yield path, _text(root, path).encode()
-
-
-def _certificate(path: str, pem: bytes, now: datetime) -> dict[str, Any]:
-    try:
-        read = parse_certificate(pem)
-    except ValueError as error:
-        unknown = dict.fromkeys(("subject", "issuer", "not_after", "days_left", "lifetime_days"))
-        return {"path": path, **unknown, "error": str(error)}
-    return {
-        "path": path,
-        "subject": read.subject_cn,
-        "issuer": read.issuer_cn,
-        "not_after": read.not_after.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "days_left": round((read.not_after - now).total_seconds() / 86400, 2),
-        "lifetime_days": round((read.not_after - read.not_before).total_seconds() / 86400, 2),
-        "error": None,
     }
 
 

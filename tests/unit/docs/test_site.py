@@ -85,3 +85,9 @@ def test_the_tools_have_the_versions_of_the_requirements() -> None:
     lines = (ROOT / "tests/requirements.txt").read_text(encoding="utf-8").splitlines()
     for tool in ("antsibull-docs", "furo", "myst-parser", "sphinx"):
         assert any(line.startswith(f"{tool}==") for line in lines), tool
+
+
+def test_the_page_of_alerts_is_what_the_rules_say() -> None:
+    alerts = load("alerts")
+    assert {path.stem for path in alerts.RULES.glob("*.yaml")} == set(alerts.TITLES)
+    assert (DOCS / "alerts.md").read_text(encoding="utf-8") == alerts.page()

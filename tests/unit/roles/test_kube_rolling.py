@@ -102,3 +102,11 @@ def test_a_load_balancer_that_does_not_answer_ends_no_run(tmp_path: Path) -> Non
     argv = ["ansible-playbook", "-i", "hosts.yml", "play.yml"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "It went on." in done.stdout and done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_silenced_are_alerts_that_there_are() -> None:
+    words = yaml.safe_load((ROLES / "kube_rolling/vars/main.yml").read_text())
+    rules = "\n".join(path.read_text() for path in (ROLES / "kube_monitoring/files/rules").glob("*.yaml"))
+    named = [*words["__kube_rolling_caused"], *words["__kube_rolling_silences"][1]["alertname"].split("|")]
+    named.append(words["__kube_rolling_silences"][2]["alertname"])
+    assert [name for name in named if f"alert: {name}\n" not in rules] == []
