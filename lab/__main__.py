@@ -85,7 +85,7 @@ def main() -> int:
             if options.stacks:
                 stacks.build(nodes.ensure_image("origin", built[1]))
         if options.command == "up":
-            hosts = nodes.up(options.inventory, *built, stacks.registry())
+            hosts = nodes.up(options.inventory, *built, stacks.served())
             say("Up: " + ", ".join(f"{host.name} {host.address}" for host in hosts))
         elif options.command == "remove":
             nodes.remove(options.hosts)

@@ -22,7 +22,8 @@ class GoProgram:
     module's `replace` lines, so they are repeated in our own go.mod; `staging` is the version that
     replaces by a local folder (`./staging/...`) stand for. One of `modules` that has another version is
     written `MODULE@vVERSION`. With `source`, a folder of Go files of ours, the package `.` is built of them;
-    a module in a folder of it takes the place of the one whose name it has.
+    a module in a folder of it takes the place of the one whose name it has. `added` are files that upstream
+    generates before it builds, and that the published module lacks: their texts by their paths in it.
     """
 
     name: str
@@ -36,13 +37,16 @@ class GoProgram:
     cgo: bool = False
     static: bool = False
     source: Path | None = None
+    added: dict[str, str] = field(default_factory=dict)
 
     def recipe(self) -> dict[str, Any]:
         """Everything that decides the result."""
-        # Programs without a source of ours have the recipe that they always had: they are not built again.
+        # Programs without anything of ours have the recipe that they always had: they are not built again.
         source = {"source": _texts(self.source)} if self.source else {}
+        added = {"added": self.added} if self.added else {}
         return {
             **source,
+            **added,
             "module": self.module,
             "version": self.version,
             "packages": self.packages,
@@ -101,9 +105,8 @@ def build(cache: Cache, program: GoProgram) -> Path:
         }
         work = cache.scratch / f"work-{program.name}-{os.getpid()}"
         work.mkdir(exist_ok=True)
-        module = f"{program.module}@v{program.version}"
-        answer = run(["go", "mod", "download", "-json", module], cwd=work, env=env)
-        go_mod = Path(json.loads(answer)["GoMod"]).read_text()
+        upstream = download(program.module, program.version, work, env)
+        go_mod = Path(upstream["GoMod"]).read_text()
         go_line = re.search(r"^go\s+(\S+)", go_mod, re.M)
         lines = [f"module kubewright.lab/{program.name}", f"go {go_line[1] if go_line else '1.24'}"]
         for module in program.modules or (program.module,):
@@ -111,6 +114,8 @@ def build(cache: Cache, program: GoProgram) -> Path:
             lines.append(f"require {path} {version or f'v{program.version}'}")
         if program.source:
             shutil.copytree(program.source, work, dirs_exist_ok=True)
+        if program.added:
+            _with_added(Path(upstream["Dir"]), work / "upstream", program.added)
         for own in sorted(work.glob("*/go.mod")):
             lines.append(f"replace {own.read_text().split()[1]} => ./{own.parent.name}")
         (work / "go.mod").write_text("\n".join(lines + carried_lines(go_mod, program.staging)) + "\n")
@@ -129,6 +134,23 @@ def build(cache: Cache, program: GoProgram) -> Path:
                 raise LabError(f"{program.name} {program.version}: the build made no {binary}")
 
     return cache.obtain(program.name, program.version, program.recipe(), make)
+
+
+def download(module: str, version: str, work: Path, env: dict[str, str]) -> dict[str, str]:
+    """Fetch a module, checked by the checksum database; return what Go says of it, as where it is ("Dir")."""
+    answer = run(["go", "mod", "download", "-json", f"{module}@v{version}"], cwd=work, env=env)
+    told: dict[str, str] = json.loads(answer)
+    return told
+
+
+def _with_added(module: Path, copy: Path, added: dict[str, str]) -> None:
+    """Copy a module and add files to it; Go's own copy is for reading only."""
+    shutil.copytree(module, copy)
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o200)
+    for name, text in added.items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text(text)
 
 
 def _texts(folder: Path) -> dict[str, str]:

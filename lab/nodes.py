@@ -15,6 +15,7 @@ import os
 import resource
 import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -152,16 +153,15 @@ def ensure_key() -> str:
     return KEY.with_suffix(".pub").read_text()
 
 
-def ensure_origin(image: str, content: Path, registry: Path | None = None) -> None:
+def ensure_origin(image: str, content: Path, served: Sequence[Path] = ()) -> None:
     """Start the origin; a running one with another image or other content is replaced.
 
-    A *registry* takes the place of the one that the content has.
+    Each folder *served* takes the place of the one of its name that the content has.
     """
     door = authority.ensure(STATE, ORIGIN_NAME)
     form = "{{.ImageName}} {{range .Mounts}}{{.Source}} {{end}}"
     mounts = {"/srv/origin": content, "/srv/door": door}
-    if registry:
-        mounts["/srv/origin/registry"] = registry
+    mounts |= {f"/srv/origin/{folder.name}": folder for folder in served}
     wanted = {image, *map(str, mounts.values())}
     if ORIGIN in running() and set(podman("inspect", "--format", form, ORIGIN).split()) == wanted:
         return
@@ -248,7 +248,7 @@ def raise_host_limits() -> None:
 
 
 def up(
-    inventory: Path, node_image: Path, origin_image: Path, content: Path, registry: Path | None = None
+    inventory: Path, node_image: Path, origin_image: Path, content: Path, served: Sequence[Path] = ()
 ) -> list[Host]:
     """Bring up the origin and every host of the inventory that does not run yet."""
     hosts = inventory_hosts(inventory)
@@ -257,7 +257,7 @@ def up(
     ensure_network(NETWORK, SUBNET)
     if any(host.rough.second_network for host in hosts):
         ensure_network(SECOND_NETWORK, SECOND_SUBNET)
-    ensure_origin(ensure_image("origin", origin_image), content, registry)
+    ensure_origin(ensure_image("origin", origin_image), content, served)
     image = ensure_image("node", node_image)
     missing = [host for host in hosts if host.container not in running()]
     known = existing()

@@ -213,6 +213,90 @@ def collector(entry: dict[str, str]) -> GoProgram:
     )
 
 
+def prometheus(version: str) -> GoProgram:
+    """Return Prometheus and promtool, with no service discovery but Kubernetes'; its pages are read from the disk."""
+    module = "github.com/prometheus/prometheus"
+    major, minor, patch = version.split(".")
+    return GoProgram(
+        name="prometheus",
+        module=module,
+        # A module of major version 3 would have another path: 3.14.0 is published as 0.314.0.
+        version=f"0.{major}{int(minor):02d}.{patch}",
+        packages={name: f"{module}/cmd/{name}" for name in ("prometheus", "promtool")},
+        stamps=_prometheus_stamps(version),
+        tags="netgo remove_all_sd enable_kubernetes_sd",
+    )
+
+
+def alertmanager(version: str) -> GoProgram:
+    """Return Alertmanager and amtool; its pages are made by a compiler that no package registry has."""
+    module = "github.com/prometheus/alertmanager"
+    return GoProgram(
+        name="alertmanager",
+        module=module,
+        version=version,
+        packages={name: f"{module}/cmd/{name}" for name in ("alertmanager", "amtool")},
+        stamps=_prometheus_stamps(version),
+        tags="netgo",
+        added={"ui/app/dist/index.html": "<!DOCTYPE html><title>Alertmanager</title>The lab has no pages of it.\n"},
+    )
+
+
+def prometheus_operator(version: str) -> GoProgram:
+    """Return the Prometheus operator and its config-reloader."""
+    module = "github.com/prometheus-operator/prometheus-operator"
+    return GoProgram(
+        name="prometheus-operator",
+        module=module,
+        version=version,
+        packages={name: f"{module}/cmd/{name}" for name in ("operator", "prometheus-config-reloader")},
+        staging=f"v{version}",
+        stamps=_prometheus_stamps(version),
+    )
+
+
+def node_exporter(version: str) -> GoProgram:
+    """Return node_exporter."""
+    module = "github.com/prometheus/node_exporter"
+    return GoProgram(
+        name="node-exporter",
+        module=module,
+        version=version,
+        packages={"node_exporter": module},
+        stamps=_prometheus_stamps(version),
+        tags="netgo osusergo",
+    )
+
+
+def kube_state_metrics(version: str) -> GoProgram:
+    """Return kube-state-metrics."""
+    module = "k8s.io/kube-state-metrics/v2"
+    return GoProgram(
+        name="kube-state-metrics",
+        module=module,
+        version=version,
+        packages={"kube-state-metrics": module},
+        stamps=_prometheus_stamps(f"v{version}"),
+    )
+
+
+def metrics_server(version: str) -> GoProgram:
+    """Return metrics-server."""
+    module = "sigs.k8s.io/metrics-server"
+    return GoProgram(
+        name="metrics-server",
+        module=module,
+        version=version,
+        packages={"metrics-server": f"{module}/cmd/metrics-server"},
+        stamps={"k8s.io/client-go/pkg/version.gitVersion": f"v{version}"},
+    )
+
+
+def _prometheus_stamps(version: str) -> dict[str, str]:
+    stamp = "github.com/prometheus/common/version."
+    return {stamp + "Version": version, stamp + "Revision": "lab"}
+
+
 def local_path_provisioner(version: str) -> GoProgram:
     """Return the provisioner of volumes that are folders of a host."""
     module = "github.com/rancher/local-path-provisioner"

@@ -1,8 +1,8 @@
 """What only the stacks on top of a cluster need, built and kept apart from what every cluster needs.
 
 The stacks have a cache of their own below the other one, with a lock of its own: they can be built while the lab
-is in use. Their registry holds the images of the base, too, as links to the same files, and takes its place in the
-origin once it is there. The base stays what it was: made anew, it would have new signing keys, which no host trusts.
+is in use. Their registry and files hold those of the base, too, as links, and take their place in the origin once they
+are there. The base stays what it was: made anew, it would have new signing keys, which no host trusts.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lab import elasticsearch, golang, oci, recipes, rootfs
+from lab import elasticsearch, golang, monitoring, oci, recipes, rootfs
 from lab.cache import Cache
 from lab.oci import Image
 from lab.origin import Content
 from lab.shell import step
 
 
+# What of the origin's content is the stacks'.
+SERVED = ("registry", "files")
+
+
 class Stacks(Content):
-    """The images of the stacks, from the lock file's versions to one cached folder."""
+    """Images and files of the stacks, from the lock file's versions to one cached folder."""
 
     def __init__(self, base: Cache) -> None:
         super().__init__(Cache(base.root / "stacks"), recipes.lock())
@@ -35,12 +39,18 @@ class Stacks(Content):
         return [
             recipes.collector(self.versions["collector"]),
             recipes.local_path_provisioner(self.versions["local_path_provisioner"]["version"]),
+            *monitoring.programs(self._tags).values(),
         ]
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        return {name: entry["version"] for name, entry in self.versions.items()}
 
     def images(self) -> list[Image]:
         """Return the images that upstream's registries would serve."""
-        versions = {name: entry["version"] for name, entry in self.versions.items()}
-        collector, provisioner = (self.built(program) for program in self.programs())
+        versions = self._tags
+        collector, provisioner = (self.built(program) for program in self.programs()[:2])
+        watching = {name: self.built(program) for name, program in monitoring.programs(versions).items()}
         project = "ghcr.io/open-telemetry/opentelemetry-collector-releases"
         return [
             Image(
@@ -71,11 +81,12 @@ class Stacks(Content):
                 command=("sh",),
                 base=rootfs.build(self.base, rootfs.FILTER_BASE, self.suite),
             ),
+            *monitoring.images(versions, watching),
         ]
 
     def recipe(self) -> dict[str, Any]:
         """Everything that decides the content."""
-        sources = (Path(__file__), Path(oci.__file__))
+        sources = (Path(__file__), Path(monitoring.__file__), Path(oci.__file__))
         return {
             "base": self.content.name,
             "versions": self.versions,
@@ -88,22 +99,24 @@ class Stacks(Content):
         """Return where the content is, or will be."""
         return self.cache.path("stacks-content", "1", self.recipe())
 
-    def registry(self) -> Path | None:
-        """Return the registry to serve in place of the base's, when it has been built."""
-        folder = self.place() / "registry"
-        return folder if folder.exists() else None
+    def served(self) -> list[Path]:
+        """Return the folders to serve in place of the base's of the same names, when they have been built."""
+        return [self.place() / name for name in SERVED if self.place().exists()]
 
     def make(self, image: str) -> Path:
-        """Return the folder with the registry; *image* is the origin's."""
+        """Return the folder with registry and files; *image* is the origin's."""
 
         def write(folder: Path) -> None:
             # What takes minutes, before the other cache is held.
             self.images()
+            version = self._tags["prometheus_operator"]
+            monitoring.write_files(folder / "files", monitoring.definitions(self.cache, version), version)
             with step("Images of the stacks"), self.base.lock():
                 self.write_registry(folder, image)
-                shutil.copytree(
-                    self.content / "registry", folder / "registry", copy_function=_link, dirs_exist_ok=True
-                )
+                for name in SERVED:
+                    shutil.copytree(
+                        self.content / name, folder / name, copy_function=_link, dirs_exist_ok=True
+                    )
 
         return self.cache.obtain("stacks-content", "1", self.recipe(), write)
 
@@ -128,11 +141,16 @@ class Stacks(Content):
             self.cache.path(
                 "elasticsearch-root", version, elasticsearch.recipe(self.cache, entry, self.suite)
             ),
+            self.cache.path(
+                "prometheus-operator-definitions",
+                self._tags["prometheus_operator"],
+                monitoring.definitions_recipe(self._tags["prometheus_operator"]),
+            ),
             self.place(),
         }
 
 
 def _link(source: str, target: str) -> None:
-    """Share a file of the base's registry; layers that both have are there already."""
+    """Share a file of the base; layers that both registries have are there already."""
     if not os.path.exists(target):
         os.link(source, target)

@@ -122,7 +122,7 @@ class FakeGo:
         if words[:2] == ["go", "env"]:
             return "go1.26.8\n"
         if words[:3] == ["go", "mod", "download"]:
-            return json.dumps({"GoMod": str(self.upstream)})
+            return json.dumps({"GoMod": str(self.upstream), "Dir": str(self.upstream.parent / "module")})
         self.calls.append((words, (cwd / "go.mod").read_text(), env or {}))
         target = Path(words[words.index("-o") + 1])
         name = "tool" if target.is_dir() else target.name
@@ -200,6 +200,35 @@ def test_a_program_of_ours_is_built_with_modules_of_several_versions(
     (source / "fake_part" / "part.go").write_text("package part\n")
     assert program.recipe() != before
     assert "source" not in PROGRAM.recipe()
+
+
+def test_what_upstream_generates_is_added_to_a_copy_of_its_module(
+    cache: Cache, upstream: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = upstream.parent / "module"
+    (module / "ui").mkdir(parents=True)
+    (module / "go.mod").write_text(upstream.read_text())
+    (module / "ui" / "web.go").write_text("package ui\n")
+    # As Go leaves its cache.
+    for path in (module / "ui" / "web.go", module / "ui"):
+        path.chmod(path.stat().st_mode & ~0o222)
+    program = replace(PROGRAM, packages={"tool": "example.org/tool"}, added={"ui/dist/index.html": "<p>"})
+    seen: dict[str, str] = {}
+
+    class Go(FakeGo):
+        def __call__(self, argv: list[str | Path], *, cwd: Path, **options: Any) -> str:
+            copy = cwd / "upstream"
+            seen.update({str(p.relative_to(copy)): p.read_text() for p in copy.rglob("*") if p.is_file()})
+            return super().__call__(argv, cwd=cwd, **options)
+
+    go = Go(upstream, ("tool",))
+    monkeypatch.setattr(golang, "run", go)
+    golang.build(cache, program)
+    [(_words, go_mod, _env)] = go.calls
+    assert "replace example.org/tool => ./upstream" in go_mod.splitlines()
+    assert set(seen) == {"go.mod", "ui/web.go", "ui/dist/index.html"} and seen["ui/dist/index.html"] == "<p>"
+    assert not (module / "ui" / "dist").exists()
+    assert program.recipe()["added"] and "added" not in PROGRAM.recipe()
 
 
 def test_a_build_that_lacks_a_program_is_no_result(

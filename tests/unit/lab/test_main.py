@@ -109,7 +109,7 @@ def test_stacks_are_built_when_asked_for_and_served_when_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_word: str, asked: bool, there: bool
 ) -> None:
     done: list[Any] = []
-    registry = tmp_path / "registry"
+    folders = [tmp_path / "registry"]
     base = (tmp_path / "node", tmp_path / "origin", tmp_path / "content")
 
     def build(_self: Stacks, image: str) -> None:
@@ -121,12 +121,12 @@ def test_stacks_are_built_when_asked_for_and_served_when_there(
 
     monkeypatch.setattr(command, "build", lambda _cache: base)
     monkeypatch.setattr(Stacks, "build", build)
-    monkeypatch.setattr(Stacks, "registry", lambda _self: registry if there else None)
+    monkeypatch.setattr(Stacks, "served", lambda _self: folders if there else [])
     monkeypatch.setattr(nodes, "ensure_image", lambda name, archive: f"{name} of {archive.name}")
     monkeypatch.setattr(nodes, "up", up)
     assert main(monkeypatch, command_word, *(["--stacks"] if asked else [])) == 0
     built = ["origin of origin"] if asked else []
-    served = [(*base, registry if there else None)] if command_word == "up" else []
+    served = [(*base, folders if there else [])] if command_word == "up" else []
     assert done == [*built, *served]
 
 

@@ -205,17 +205,17 @@ def test_the_origin_is_replaced_when_it_would_be_another(
 
 
 @pytest.mark.parametrize("served", [True, False])
-def test_a_registry_that_was_built_later_takes_the_place_of_the_contents(
+def test_what_was_built_later_takes_the_place_of_the_contents(
     monkeypatch: pytest.MonkeyPatch, served: bool
 ) -> None:
-    mounted = "origin:1 /results/one /state/origin" + (" /stacks/registry" if served else "")
+    mounted = "origin:1 /results/one /state/origin" + (" /stacks/registry /stacks/files" if served else "")
     podman = FakePodman({"podman ps": "kubewright-origin\n", "podman inspect": f"{mounted}\n"})
     monkeypatch.setattr(nodes, "run", podman)
     monkeypatch.setattr(authority, "ensure", lambda _state, _name: Path("/state/origin"))
-    nodes.ensure_origin("origin:1", Path("/results/one"), Path("/stacks/registry"))
+    nodes.ensure_origin("origin:1", Path("/results/one"), [Path("/stacks/registry"), Path("/stacks/files")])
     assert bool(podman.starting("podman rm --force")) is not served
-    volume = "--volume /stacks/registry:/srv/origin/registry:ro"
-    assert (volume in podman.calls[-1]) is not served
+    volumes = "--volume /stacks/registry:/srv/origin/registry:ro --volume /stacks/files:/srv/origin/files:ro"
+    assert (volumes in podman.calls[-1]) is not served
 
 
 def test_an_image_is_imported_once_for_each_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,3 +58,10 @@ def test_every_module_of_the_collector_has_a_version() -> None:
             f"v{entry['stable']}",
             f"v{entry['elasticsearch_exporter']}",
         )
+
+
+def test_prometheus_3_is_a_module_of_version_0() -> None:
+    program = recipes.prometheus("3.14.0")
+    assert program.version == "0.314.0"
+    assert program.stamps["github.com/prometheus/common/version.Version"] == "3.14.0"
+    assert recipes.prometheus("3.5.1").version == "0.305.1"

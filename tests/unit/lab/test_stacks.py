@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lab import elasticsearch, golang, origin, recipes, rootfs
+from lab import elasticsearch, golang, monitoring, origin, recipes, rootfs
 from lab.cache import Cache
 from lab.golang import GoProgram
 from lab.oci import Image
@@ -32,6 +32,10 @@ def stacks(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sta
     monkeypatch.setattr(Content, "built", built)
     monkeypatch.setattr(rootfs, "build", fake_base)
     monkeypatch.setattr(elasticsearch, "build", lambda used, _entry, _suite: used.results / "elasticsearch")
+    kept = tmp_path / "definitions"
+    kept.mkdir()
+    (kept / "monitoring.coreos.com_probes.yaml").write_text("definition")
+    monkeypatch.setattr(monitoring, "definitions", lambda _cache, _version: kept)
     return Stacks(cache)
 
 
@@ -39,7 +43,7 @@ def test_the_images_have_upstreams_names_and_shapes(stacks: Stacks, cache: Cache
     found = {image.reference: image for image in stacks.images()}
     defaults = (recipes.LAB.parent / "roles/kube_logging/defaults/main.yml").read_text()
     versions = {name: entry["version"] for name, entry in recipes.stacks_lock().items()}
-    collector, server, provisioner, busybox = found.values()
+    collector, server, provisioner, busybox = list(found.values())[:4]
     for reference in (collector.reference, provisioner.reference, busybox.reference):
         # What the role asks for.
         assert reference in defaults
@@ -61,6 +65,22 @@ def test_the_images_have_upstreams_names_and_shapes(stacks: Stacks, cache: Cache
     assert set(provisioner.files) == {"/usr/bin/local-path-provisioner"}
     # The nodes have it already: the base of the images that every cluster has.
     assert busybox.base == cache.results / rootfs.FILTER_BASE.name
+
+
+def test_the_images_of_monitoring_are_those_that_its_roles_ask_for(stacks: Stacks) -> None:
+    roles = recipes.LAB.parent / "roles"
+    wanted = "".join(
+        (roles / role / "defaults/main.yml").read_text() for role in ("kube_monitoring", "kube_metrics_server")
+    )
+    operator = recipes.stacks_lock()["prometheus_operator"]["version"]
+    assert f"kube_monitoring_operator_version: {operator}\n" in wanted
+    wanted = wanted.replace("{{ kube_monitoring_operator_version }}", operator)
+    found = {image.reference: image for image in stacks.images()[4:]}
+    assert len(found) == 7
+    for reference, image in found.items():
+        assert f": {reference}\n" in wanted
+        assert image.entrypoint[0] in image.files and image.base is None
+        assert image.user in ("nobody", "65534")
 
 
 def test_nothing_that_a_cluster_needs_depends_on_the_stacks(
@@ -116,12 +136,18 @@ def test_the_registry_holds_what_the_base_has_without_a_copy(
     registry = FakeRegistry(monkeypatch)
     base = stacks.content / "registry"
     (base / "blobs").mkdir(parents=True)
+    (stacks.content / "files/etcd-io").mkdir(parents=True)
+    (stacks.content / "files/etcd-io/etcd.tar.gz").write_text("base")
     for name in ("blobs/of-the-base", "blobs/of-both"):
         (base / name).write_text("base")
-    assert stacks.registry() is None
+    assert stacks.served() == []
     stacks.build("localhost/origin:1")
-    served = stacks.registry()
-    assert served and served.parent == stacks.place()
+    served, files = stacks.served()
+    assert served == stacks.place() / "registry" and files == stacks.place() / "files"
+    version = recipes.stacks_lock()["prometheus_operator"]["version"]
+    operator = files / f"prometheus-operator/prometheus-operator/raw/v{version}/example/prometheus-operator-crd"
+    assert (operator / "monitoring.coreos.com_probes.yaml").read_text() == "definition"
+    assert (files / "etcd-io/etcd.tar.gz").samefile(stacks.content / "files/etcd-io/etcd.tar.gz")
     assert (served / "blobs/of-the-base").samefile(base / "blobs/of-the-base")
     assert (served / "blobs/of-both").read_text() == "stacks"
     assert (base / "blobs/of-both").read_text() == "base"
@@ -137,7 +163,8 @@ def test_the_base_is_held_only_while_the_registry_is_filled(
     held: list[str] = []
     seen: list[list[str]] = []
     FakeRegistry(monkeypatch)
-    (stacks.content / "registry").mkdir(parents=True)
+    for name in ("registry", "files"):
+        (stacks.content / name).mkdir(parents=True)
     whole = stacks.base.lock
 
     def noted() -> Any:
@@ -161,8 +188,9 @@ def test_a_recipe_needs_no_build(stacks: Stacks, monkeypatch: pytest.MonkeyPatch
 
     for module in (rootfs, elasticsearch):
         monkeypatch.setattr(module, "build", refuse)
+    monkeypatch.setattr(monitoring, "definitions", refuse)
     monkeypatch.setattr(origin, "pause", refuse)
     monkeypatch.setattr(Content, "built", refuse)
-    assert stacks.recipe() and stacks.registry() is None
+    assert stacks.recipe() and stacks.served() == []
     assert stacks.place() in stacks.wanted_entries()
     assert {entry.parent for entry in stacks.wanted_entries()} == {stacks.cache.results}
