@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import drain, etcd, logging, measure, report, upgrade
+from bench import drain, etcd, logging, measure, monitoring, report, upgrade
 from bench.machine import commit, machine, refuse_busy, settle
 from bench.measure import BenchError, Site
 from bench.report import Aim
@@ -92,12 +92,21 @@ def of_logging(job: Job) -> Measured:
     return logging.text(head, figures), logging.aims(figures)
 
 
+def of_monitoring(job: Job) -> Measured:
+    """See what a Prometheus costs."""
+    site = Site.read(job.inventory)
+    head = job.introduce(site, site.variables["kube_cluster_version"], "on a cluster made by site.yml")[:-1]
+    costs = monitoring.take(site, job.scratch, job.rest)
+    return monitoring.text(head, costs), monitoring.aims(costs)
+
+
 KINDS: dict[str, Callable[[Job], Measured]] = {
     "site": of_site,
     "etcd": of_etcd,
     "upgrade": of_upgrade,
     "drain": of_drain,
     "logging": of_logging,
+    "monitoring": of_monitoring,
 }
 
 

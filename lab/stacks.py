@@ -39,16 +39,17 @@ class Stacks(Content):
         return [
             recipes.collector(self.versions["collector"]),
             recipes.local_path_provisioner(self.versions["local_path_provisioner"]["version"]),
-            *monitoring.programs(self._tags).values(),
+            *monitoring.programs(self.tags).values(),
         ]
 
     @property
-    def _tags(self) -> dict[str, str]:
+    def tags(self) -> dict[str, str]:
+        """The versions, by the names of the lock file."""
         return {name: entry["version"] for name, entry in self.versions.items()}
 
     def images(self) -> list[Image]:
         """Return the images that upstream's registries would serve."""
-        versions = self._tags
+        versions = self.tags
         collector, provisioner = (self.built(program) for program in self.programs()[:2])
         watching = {name: self.built(program) for name, program in monitoring.programs(versions).items()}
         project = "ghcr.io/open-telemetry/opentelemetry-collector-releases"
@@ -109,7 +110,7 @@ class Stacks(Content):
         def write(folder: Path) -> None:
             # What takes minutes, before the other cache is held.
             self.images()
-            version = self._tags["prometheus_operator"]
+            version = self.tags["prometheus_operator"]
             monitoring.write_files(folder / "files", monitoring.definitions(self.cache, version), version)
             with step("Images of the stacks"), self.base.lock():
                 self.write_registry(folder, image)
@@ -143,8 +144,8 @@ class Stacks(Content):
             ),
             self.cache.path(
                 "prometheus-operator-definitions",
-                self._tags["prometheus_operator"],
-                monitoring.definitions_recipe(self._tags["prometheus_operator"]),
+                self.tags["prometheus_operator"],
+                monitoring.definitions_recipe(self.tags["prometheus_operator"]),
             ),
             self.place(),
         }
