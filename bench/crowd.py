@@ -1,7 +1,7 @@
 """Nodes that are not there: what real ones say to Prometheus, said many times under other names.
 
-Series are read from the Prometheus of a lab. `multiplied` makes those of many nodes out of them, `lay_out` writes what a
-server says and what a Prometheus is told, and this module, run by itself, is the server: `python3 -m bench.crowd PORT FOLDER`.
+Series are read from the Prometheus of a lab. `multiplied` makes those of many nodes out of them, `lay_out` writes what
+a server says and what a Prometheus is told. This module is the server: `python3 -m bench.crowd PORT FOLDER`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Sample:
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Sample:
         """Read one of the results of a query."""
-        labels = {name: value for name, value in answer["metric"].items() if name not in (*_ADDED, "__name__")}
+        labels = {
+            name: value for name, value in answer["metric"].items() if name not in (*_ADDED, "__name__")
+        }
         return cls(answer["metric"]["__name__"], tuple(sorted(labels.items())), float(answer["value"][1]))
 
     def renamed(self, **labels: str) -> Sample:
@@ -120,7 +122,9 @@ def _pod(sample: Sample) -> tuple[str, str]:
     return labels.get("namespace", "") if labels.get("pod") else "", labels.get("pod", "")
 
 
-def lay_out(folder: Path, read: Callable[[str], list[dict[str, Any]]], nodes: int, port: int, rules: Path) -> Path:
+def lay_out(
+    folder: Path, read: Callable[[str], list[dict[str, Any]]], nodes: int, port: int, rules: Path
+) -> Path:
     """Write what the server says, and return the configuration of a Prometheus that asks it.
 
     *read* asks the Prometheus of the lab. One node stands for all, that with the most series.
@@ -134,7 +138,10 @@ def lay_out(folder: Path, read: Callable[[str], list[dict[str, Any]]], nodes: in
         largest = max(per_node.values(), key=len)
         _write(folder, job, list(of_pods(largest, PODS)))
         targets = [
-            {"targets": [f"127.0.0.1:{port}"], "labels": {"node": f"node{number}", "instance": f"node{number}"}}
+            {
+                "targets": [f"127.0.0.1:{port}"],
+                "labels": {"node": f"node{number}", "instance": f"node{number}"},
+            }
             for number in range(nodes)
         ]
         jobs.append({"job_name": job, "metrics_path": f"/{job}", "static_configs": targets})

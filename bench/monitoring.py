@@ -87,9 +87,13 @@ def aims(costs: list[Cost]) -> list[Aim]:
     few, many = costs
     room = limit()
     return [
-        Aim(f"{few.nodes} nodes take {few.memory:.0f} MiB, under the role's limit of {room:.0f}", few.memory < room),
         Aim(
-            f"{many.nodes} nodes: {many.missed:.0f} evaluations of rules came too late, none", many.missed == 0
+            f"{few.nodes} nodes take {few.memory:.0f} MiB, under the role's limit of {room:.0f}",
+            few.memory < room,
+        ),
+        Aim(
+            f"{many.nodes} nodes: {many.missed:.0f} evaluations of rules came too late, none",
+            many.missed == 0,
         ),
         Aim(f"{few.down + many.down:.0f} targets did not answer, none", few.down + many.down == 0),
     ]
@@ -114,7 +118,7 @@ def text(head: list[str], costs: list[Cost]) -> str:
     }
     lines = [
         *head,
-        f"One Prometheus, {WINDOW} s after {WARM} s; {crowd.PODS} pods on each of the {costs[-1].nodes} simulated nodes",
+        f"One Prometheus, {WINDOW} s after {WARM} s; {crowd.PODS} pods on each of {costs[-1].nodes} simulated nodes",
         "",
         f"{'':<34}{titles}",
         *(
@@ -184,7 +188,9 @@ def simulated(folder: Path, configuration: Path, port: int) -> Iterator[Ask]:
     with (folder / "log").open("wb") as log:
         try:
             for command in commands:
-                running.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True))
+                running.append(
+                    subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+                )
 
             def ask(question: str) -> list[dict[str, Any]]:
                 url = f"http://127.0.0.1:{own}/api/v1/query?{urlencode({'query': question})}"

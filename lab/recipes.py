@@ -238,7 +238,9 @@ def alertmanager(version: str) -> GoProgram:
         packages={name: f"{module}/cmd/{name}" for name in ("alertmanager", "amtool")},
         stamps=_prometheus_stamps(version),
         tags="netgo",
-        added={"ui/app/dist/index.html": "<!DOCTYPE html><title>Alertmanager</title>The lab has no pages of it.\n"},
+        added={
+            "ui/app/dist/index.html": "<!DOCTYPE html><title>Alertmanager</title>The lab has no pages of it.\n"
+        },
     )
 
 

@@ -19,7 +19,6 @@ from lab.oci import Image
 from lab.origin import Content
 from lab.shell import step
 
-
 # What of the origin's content is the stacks'.
 SERVED = ("registry", "files")
 

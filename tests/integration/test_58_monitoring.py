@@ -13,6 +13,8 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,7 +44,7 @@ from watchlab import (
 )
 
 from lab import recipes
-from lab.nodes import STATE
+from lab.nodes import PREFIX, STATE
 
 QUIET = 3600 if EVERYTHING else 300
 # A shell and the usual commands, in every node's store.
@@ -61,7 +63,9 @@ def ground() -> Iterator[None]:
         yield
     remove()
     for host in control_planes():
-        shell(host, "systemctl disable --now kubewright-backup.timer; rm -f /var/lib/kubewright-metrics/*.prom")
+        shell(
+            host, "systemctl disable --now kubewright-backup.timer; rm -f /var/lib/kubewright-metrics/*.prom"
+        )
 
 
 def test_what_cannot_end_well_is_refused() -> None:
@@ -140,7 +144,9 @@ def test_it_is_brought_and_every_target_is_up(notes: Notes) -> None:
         f"monitoring of {len(members())} nodes brought in {done.seconds:.0f} s, all targets up "
         f"{time.monotonic() - ended:.0f} s after the end"
     )
-    wait_until(lambda: len(kubectl("top", "nodes", "--no-headers").splitlines()) == len(members()), 120, "top")
+    wait_until(
+        lambda: len(kubectl("top", "nodes", "--no-headers").splitlines()) == len(members()), 120, "top"
+    )
 
 
 def test_again_nothing_is_changed(notes: Notes) -> None:
@@ -164,7 +170,7 @@ def test_a_healthy_cluster_is_quiet(notes: Notes) -> None:
     assert {one.labels["alertname"] for one in since} == {"Watchdog"}
     assert {one.path for one in since} == {"/dead-man"}
     beats = sorted({one.time for one in since})
-    assert max(later - earlier for earlier, later in zip(beats, beats[1:], strict=False)) < 150
+    assert max(later - earlier for earlier, later in pairwise(beats)) < 150
     notes.add(f"healthy for {time.time() - begun:.0f} s: nothing pending, {len(beats)} signs of life")
 
 
@@ -189,7 +195,9 @@ def dashboard_queries() -> Iterator[tuple[str, str]]:
 
 def test_no_pod_of_it_can_write_to_etcd() -> None:
     """The Secret that Prometheus has opens the doors, and nothing of etcd."""
-    etcd = shell(control_planes()[0], "grep -h 'image:.*etcd' /etc/kubernetes/manifests/etcd.yaml").split()[-1]
+    etcd = shell(control_planes()[0], "grep -h 'image:.*etcd' /etc/kubernetes/manifests/etcd.yaml").split()[
+        -1
+    ]
     endpoint = f"https://{addresses()[control_planes()[0]]}:2379"
     secret = "/etc/prometheus/secrets/kubewright-metrics-door"
     command = ["etcdctl", f"--endpoints={endpoint}", "--insecure-skip-tls-verify", "--command-timeout=5s"]
@@ -224,7 +232,9 @@ def test_no_pod_of_it_can_write_to_etcd() -> None:
 
 def test_nothing_of_the_keys_is_in_the_namespace() -> None:
     """No Secret of the namespace holds a key that etcd's authority has signed for."""
-    authority = shell(control_planes()[0], "openssl x509 -in /etc/kubernetes/pki/etcd/ca.crt -noout -subject").strip()
+    authority = shell(
+        control_planes()[0], "openssl x509 -in /etc/kubernetes/pki/etcd/ca.crt -noout -subject"
+    ).strip()
     for secret in objects("secrets", "-n", NAMESPACE):
         for name, value in (secret.get("data") or {}).items():
             script = f"echo {value} | base64 -d | openssl x509 -noout -issuer 2>/dev/null || true"
@@ -234,7 +244,8 @@ def test_nothing_of_the_keys_is_in_the_namespace() -> None:
 
 def test_both_judge_by_the_same_rules() -> None:
     first, second = (
-        {rule["name"] for one in ask("rules", replica)["groups"] for rule in one["rules"]} for replica in (0, 1)
+        {rule["name"] for one in ask("rules", replica)["groups"] for rule in one["rules"]}
+        for replica in (0, 1)
     )
     assert first == second and "Watchdog" in first
 
@@ -261,7 +272,9 @@ def unit(host: str) -> Any:
             host,
             "systemd-run --quiet --unit=kubewright-victim false; sleep 1; systemctl start kubewright-host-metrics",
         ),
-        lambda: shell(host, "systemctl reset-failed kubewright-victim; systemctl start kubewright-host-metrics"),
+        lambda: shell(
+            host, "systemctl reset-failed kubewright-victim; systemctl start kubewright-host-metrics"
+        ),
     )
 
 
@@ -290,6 +303,29 @@ def door(host: str) -> Any:
     )
 
 
+def full_disk(host: str, folder: Path) -> Any:
+    """Return how a small file system of a host is filled, and goes: node-exporter sees those of its start."""
+    image, there = folder / "disk", "/var/lib/kubelet/kubewright-disk"
+
+    def look_anew() -> None:
+        selector = ("-l", "app.kubernetes.io/name=node-exporter", f"--field-selector=spec.nodeName={host}")
+        kubectl("-n", NAMESPACE, "delete", "pods", *selector)
+
+    def make() -> None:
+        run("truncate", "--size=64M", str(image))
+        run("mkfs.ext4", "-q", str(image))
+        run("podman", "cp", str(image), f"{PREFIX}{host}:{there}")
+        shell(host, f"mkdir -p /srv/full && mount -o loop {there} /srv/full")
+        shell(host, "dd if=/dev/zero of=/srv/full/all bs=1M", check=False)
+        look_anew()
+
+    def mend() -> None:
+        shell(host, f"umount /srv/full; rm -rf /srv/full {there}")
+        look_anew()
+
+    return make, mend
+
+
 OUT_OF_MEMORY = Fault(
     "KubeContainerOutOfMemory",
     *deployment(
@@ -304,7 +340,10 @@ JOB = Fault(
     *victims(
         "Job",
         "failing",
-        {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [running("false")]}}},
+        {
+            "backoffLimit": 0,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [running("false")]}},
+        },
     ),
     within=480,
     labels={"namespace": VICTIMS},
@@ -324,7 +363,7 @@ def test_three_faults_are_told_of_and_resolved(notes: Notes) -> None:
 
 
 @soak
-def test_pods_and_hosts_that_go_wrong_are_told_of(notes: Notes) -> None:
+def test_pods_and_hosts_that_go_wrong_are_told_of(notes: Notes, tmp_path: Path) -> None:
     """All at once: none of them disturbs another."""
     planes, workers = control_planes(), group("workers")
     missing = {"containers": [{"name": "victim", "image": "registry.k8s.io/pause:none"}]}
@@ -336,11 +375,19 @@ def test_pods_and_hosts_that_go_wrong_are_told_of(notes: Notes) -> None:
         "spec": {"groups": [{"name": "wrong", "rules": [{"alert": "Wrong", "expr": "rate(x["}]}]},
     }
     faults = [
-        Fault("KubePodCrashLooping", *deployment("crashing", {"containers": [running("exit 1")]}), within=1200),
+        Fault(
+            "KubePodCrashLooping", *deployment("crashing", {"containers": [running("exit 1")]}), within=1200
+        ),
         Fault("KubeContainerWaiting", *deployment("imageless", missing), within=1320),
         Fault("KubePodNotReady", *deployment("nowhere", nowhere), within=1320),
         Fault("KubeDeploymentReplicasMismatch", lambda: None, lambda: None, within=1320),
         Fault("NodeServiceFailed", *unit(workers[0]), within=600, labels={"node": workers[0]}),
+        Fault(
+            "NodeFilesystemAlmostFull",
+            *full_disk(workers[0], tmp_path),
+            within=720,
+            labels={"node": workers[0], "severity": "critical"},
+        ),
         Fault("CertificateExpiresSoon", *soon_over(planes[1]), within=1320, labels={"node": planes[1]}),
         Fault("TargetDown", *door(workers[1]), within=960, labels={"node": workers[1]}),
         Fault(
@@ -363,7 +410,11 @@ def test_the_control_plane_is_missed_part_by_part(notes: Notes) -> None:
     )
     faults = [
         Fault("KubeSchedulerDown", *without_manifest(*planes, name="kube-scheduler"), within=600),
-        Fault("KubeControllerManagerDown", *without_manifest(*planes, name="kube-controller-manager"), within=600),
+        Fault(
+            "KubeControllerManagerDown",
+            *without_manifest(*planes, name="kube-controller-manager"),
+            within=600,
+        ),
         Fault(
             "LoadBalancerBackendDown",
             *without_manifest(planes[-1], name="kube-apiserver"),
@@ -387,7 +438,11 @@ def test_a_node_that_is_lost_is_told_of_once(notes: Notes) -> None:
         labels={"node": worker},
     )
     suffer([lost], notes)
-    about = [one for one in told() if one.time > begun and one.path == "/tests" and one.labels.get("node") == worker]
+    about = [
+        one
+        for one in told()
+        if one.time > begun and one.path == "/tests" and one.labels.get("node") == worker
+    ]
     assert {one.labels["alertname"] for one in about} == {"KubeNodeNotReady"}
 
 
@@ -429,7 +484,9 @@ def test_a_receiver_that_is_out_of_order_is_told_to_the_others(notes: Notes) -> 
 @soak
 def test_what_it_costs(notes: Notes) -> None:
     """Processor, memory, series and samples of one Prometheus, for the nodes of the lab."""
-    [cpu] = query('sum(rate(process_cpu_seconds_total{job="prometheus", pod="prometheus-kubewright-0"}[10m]))')
+    [cpu] = query(
+        'sum(rate(process_cpu_seconds_total{job="prometheus", pod="prometheus-kubewright-0"}[10m]))'
+    )
     [memory] = query('process_resident_memory_bytes{job="prometheus", pod="prometheus-kubewright-0"}')
     [series] = query('prometheus_tsdb_head_series{pod="prometheus-kubewright-0"}')
     [samples] = query('rate(prometheus_tsdb_head_samples_appended_total{pod="prometheus-kubewright-0"}[10m])')
@@ -460,7 +517,9 @@ def test_an_upgrade_is_silent_and_leaves_every_target_up(notes: Notes) -> None:
     assert heard and others == {"KubeJobFailed"}
     silences = ask_alertmanager("silences")
     assert [one for one in silences if one["status"]["state"] == "active"] == []
-    notes.add(f"upgraded in {done.seconds:.0f} s under monitoring: nobody was told of it; every target up again")
+    notes.add(
+        f"upgraded in {done.seconds:.0f} s under monitoring: nobody was told of it; every target up again"
+    )
 
 
 def ask_alertmanager(path: str) -> Any:

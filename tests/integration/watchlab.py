@@ -219,9 +219,7 @@ def suffer(faults: Iterable[Fault], notes: Notes, resolved_within: float = 900) 
     _hear(faults, "resolved", time.time(), notes, {one.alert: resolved_within for one in faults})
 
 
-def _hear(
-    faults: list[Fault], status: str, since: float, notes: Notes, limits: dict[str, float]
-) -> None:
+def _hear(faults: list[Fault], status: str, since: float, notes: Notes, limits: dict[str, float]) -> None:
     """Wait until a notification of each has come."""
     missing = list(faults)
     while missing:

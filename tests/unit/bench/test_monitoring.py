@@ -59,7 +59,9 @@ def test_the_settings_are_the_roles() -> None:
 
 
 def sample(name: str, value: float = 1, **labels: str) -> Sample:
-    return Sample.read({"metric": {"__name__": name, "job": "j", "instance": "i", **labels}, "value": [0, value]})
+    return Sample.read(
+        {"metric": {"__name__": name, "job": "j", "instance": "i", **labels}, "value": [0, value]}
+    )
 
 
 def test_a_line_is_as_exporters_write_it_and_counters_go_on() -> None:
@@ -113,9 +115,14 @@ def test_what_is_laid_out_is_what_the_server_says(tmp_path: Path) -> None:
     assert [one["labels"]["instance"] for one in asked] == ["node0", "node1", "node2"]
     said = crowd.bodies(tmp_path)
     paths = {jobs[job]["metrics_path"] for job in (*crowd.ON_NODES, crowd.STATE)}
-    paths |= {one["labels"]["__metrics_path__"] for job in crowd.ON_SOME for one in jobs[job]["static_configs"]}
+    paths |= {
+        one["labels"]["__metrics_path__"] for job in crowd.ON_SOME for one in jobs[job]["static_configs"]
+    }
     assert set(said) == paths
-    assert said["/kubelet"][:2] == [b"x_total{} 7.0\n", b"x_total{} 8.0\n"] and len(said["/kubelet"]) == crowd.TURNS
+    assert (
+        said["/kubelet"][:2] == [b"x_total{} 7.0\n", b"x_total{} 8.0\n"]
+        and len(said["/kubelet"]) == crowd.TURNS
+    )
     assert len(said["/kubelet-cadvisor"][0].splitlines()) == crowd.PODS
     assert len(said[f"/{crowd.STATE}"]) == 1
     assert len(said[f"/{crowd.STATE}"][0].splitlines()) == 3 * crowd.PODS

@@ -70,7 +70,8 @@ def test_the_images_have_upstreams_names_and_shapes(stacks: Stacks, cache: Cache
 def test_the_images_of_monitoring_are_those_that_its_roles_ask_for(stacks: Stacks) -> None:
     roles = recipes.LAB.parent / "roles"
     wanted = "".join(
-        (roles / role / "defaults/main.yml").read_text() for role in ("kube_monitoring", "kube_metrics_server")
+        (roles / role / "defaults/main.yml").read_text()
+        for role in ("kube_monitoring", "kube_metrics_server")
     )
     operator = recipes.stacks_lock()["prometheus_operator"]["version"]
     assert f"kube_monitoring_operator_version: {operator}\n" in wanted
@@ -145,7 +146,9 @@ def test_the_registry_holds_what_the_base_has_without_a_copy(
     served, files = stacks.served()
     assert served == stacks.place() / "registry" and files == stacks.place() / "files"
     version = recipes.stacks_lock()["prometheus_operator"]["version"]
-    operator = files / f"prometheus-operator/prometheus-operator/raw/v{version}/example/prometheus-operator-crd"
+    operator = (
+        files / f"prometheus-operator/prometheus-operator/raw/v{version}/example/prometheus-operator-crd"
+    )
     assert (operator / "monitoring.coreos.com_probes.yaml").read_text() == "definition"
     assert (files / "etcd-io/etcd.tar.gz").samefile(stacks.content / "files/etcd-io/etcd.tar.gz")
     assert (served / "blobs/of-the-base").samefile(base / "blobs/of-the-base")
