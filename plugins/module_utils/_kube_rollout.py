@@ -65,13 +65,14 @@ class Workload:
 
 @dataclass(frozen=True)
 class State:
-    """How far a workload is. ``left_out`` are nodes that are not Ready and that it is not waited for."""
+    """How far a workload is, or that there is none. ``left_out`` are nodes that are not Ready and not waited for."""
 
     workload: Workload
     wanted: int
     ready: int
     done: bool
     left_out: tuple[str, ...] = ()
+    exists: bool = True
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -231,16 +232,16 @@ def look(api: KubeApi, namespace: str, workloads: Sequence[Workload]) -> list[St
         except ApiError as error:
             if error.status != _NOT_FOUND:
                 raise
-            states.append(State(workload, 0, 0, False))
+            states.append(State(workload, 0, 0, False, exists=False))
     return states
 
 
 def wait(api: KubeApi, namespace: str, workloads: Sequence[Workload], deadline: Deadline) -> list[State]:
-    """Wait until all are rolled out, or say what keeps them."""
+    """Wait until all are there and rolled out, or say what keeps them."""
     states: list[State] = []
 
     def rolled_out() -> bool:
-        states[:] = [judge(workload, observe(api, namespace, workload)) for workload in workloads]
+        states[:] = look(api, namespace, workloads)
         return all(state.done for state in states)
 
     try:
@@ -258,7 +259,8 @@ def _explained(api: KubeApi, namespace: str, states: Sequence[State], deadline: 
     said: list[str] = []
     events = _events(api, namespace)
     for state in late:
-        said.append(f"{state.workload} has {state.ready} of {state.wanted} pods ready")
+        pods = f"has {state.ready} of {state.wanted} pods ready"
+        said.append(f"{state.workload} {pods if state.exists else 'does not exist'}")
         said += last_messages(events, [state.workload.name])
         with suppress(KubewrightError):
             seen = observe(api, namespace, state.workload)

@@ -16,6 +16,7 @@ description:
     what their containers wait for or died of, the last events about them and their volumes, and the last lines of
     their logs.
   - A node that is not Ready does not hold a DaemonSet up. It is named in a warning.
+  - One that does not exist is waited for, too, because an operator may be about to make it.
   - A StatefulSet with the update strategy C(OnDelete) is rolled out when its pods are ready, whatever their revision,
     because nobody replaces them.
 attributes:

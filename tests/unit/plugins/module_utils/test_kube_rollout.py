@@ -186,12 +186,23 @@ def test_it_waits_until_all_are_done(api: FakeKubeApi) -> None:
     assert state.done and api.now == 5
 
 
-def test_what_does_not_exist_is_an_error_unless_one_only_looks(api: FakeKubeApi) -> None:
-    with pytest.raises(ApiError, match="statefulsets/elasticsearch"):
-        rollout.wait(api, "logging", [SET], api.deadline(60))
-    assert api.now == 0
+def test_what_an_operator_makes_a_little_later_is_waited_for(api: FakeKubeApi) -> None:
+    def found(now: float) -> dict[str, Any]:
+        if now < 5:
+            raise ApiError("GET was refused", status=404, reason="NotFound")
+        return item({"replicas": 1}, {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1})
+
+    api.put(SET, found)
+    (state,) = rollout.wait(api, "logging", [SET], api.deadline(60))
+    assert state.done and api.now == 5
+
+
+def test_what_nobody_makes_is_named(api: FakeKubeApi) -> None:
     (state,) = rollout.look(api, "logging", [SET])
     assert not state.done
+    with pytest.raises(KubewrightError, match="StatefulSet elasticsearch does not exist"):
+        rollout.wait(api, "logging", [SET], api.deadline(60))
+    assert api.now == 60
 
 
 def late(api: FakeKubeApi, *pods: dict[str, Any]) -> KubewrightError:
