@@ -123,11 +123,11 @@ def run(
 ) -> list[Ended]:
     """Run the programs beside each other, and return how they ended, in their order."""
     place = f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}"
+    where = f"/api/v1/namespaces/{namespace}/secrets/{name}"
     seconds = max(1, int(deadline.seconds))
     try:
         made = api.apply(place, job(name, namespace, programs, seconds, suspend=True), manager)
         owner = made["metadata"]["uid"]
-        where = f"/api/v1/namespaces/{namespace}/secrets/{name}"
         try:
             api.apply(where, secret(name, namespace, owner, files), manager)
         except ApiError as error:
@@ -138,8 +138,9 @@ def run(
         return [_ended(api, pod, one.name, namespace) for one in programs]
     finally:
         # What cannot be deleted now goes by itself.
-        with contextlib.suppress(KubewrightError):
-            api.delete(place, propagationPolicy="Background")
+        for path in (where, place):
+            with contextlib.suppress(KubewrightError):
+                api.delete(path, propagationPolicy="Background")
 
 
 def _wait(api: KubeApi, name: str, namespace: str, deadline: Deadline) -> dict[str, Any]:

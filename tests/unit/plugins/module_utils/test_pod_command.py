@@ -70,7 +70,8 @@ def test_programs_run_with_their_files_and_nothing_stays() -> None:
     running = pod({"running": {}}, ended(0))
     api = FakeApi([], [running], [pod(ended(0), ended(1))])
     assert start(api) == [Ended("promtool", 0, "promtool says"), Ended("amtool", 1, "amtool says")]
-    assert api.did == [("apply", JOB), ("apply", SECRET), ("apply", JOB), ("delete", JOB)]
+    made = [("apply", JOB), ("apply", SECRET), ("apply", JOB)]
+    assert api.did == [*made, ("delete", SECRET), ("delete", JOB)]
     held, released = api.bodies[JOB]
     assert (held["spec"]["suspend"], released["spec"]["suspend"]) == (True, False)
     (secret,) = api.bodies[SECRET]
