@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -132,6 +133,19 @@ def test_each_receiver_has_its_way_out(rendered: dict[str, dict[str, Any]]) -> N
     }
     assert config["global"]["smtp_auth_password"] == SECRET
     assert "{{ .CommonAnnotations.summary }}" in rendered["full"]["config"]
+
+
+def test_what_inhibits_by_its_job_has_one(rendered: dict[str, dict[str, Any]]) -> None:
+    """absent() of what is compared has no labels, and two that lack a label are not equal to one that has it."""
+    files = (rendering.ROLES / "kube_monitoring/files/rules").glob("*.yaml")
+    groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    rules = {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+    config = yaml.safe_load(rendered["nothing"]["config"])
+    (source,) = [one["source_matchers"][0] for one in config["inhibit_rules"] if one.get("equal") == ["job"]]
+    names = [name for name in rules if re.fullmatch(source.partition("=~")[2].strip('"'), name)]
+    assert len(names) == 8
+    for name in names:
+        assert f'job="{rules[name]["labels"]["job"]}"' in rules[name]["expr"]
 
 
 needs_amtool = pytest.mark.skipif(not shutil.which("amtool"), reason="amtool is not installed")

@@ -257,6 +257,14 @@ def test_jobs_have_the_names_that_rules_ask_for(rendered: dict[str, dict[str, An
     assert asked - known == set()
 
 
+def test_kube_state_metrics_goes_on_under_one_name(rendered: dict[str, dict[str, Any]]) -> None:
+    """Its pod has another address each time, and the one before may still be listed."""
+    jobs = {one["job_name"]: one for one in yaml.safe_load(rendered["usual"]["jobs"])}
+    rules = jobs["kube-state-metrics"]["relabel_configs"]
+    assert [rule for rule in rules if rule.get("target_label") == "instance"]
+    assert {"source_labels": ["__meta_kubernetes_pod_ready"], "regex": "true", "action": "keep"} in rules
+
+
 def test_kubelets_are_verified_unless_told_otherwise(rendered: dict[str, dict[str, Any]]) -> None:
     for case, wanted in (("usual", {"ca_file"}), ("small", {"insecure_skip_verify"})):
         jobs = {one["job_name"]: one for one in yaml.safe_load(rendered[case]["jobs"])}
