@@ -30,6 +30,9 @@ from ansible_collections.kubewright.cluster.plugins.module_utils._pods import (
 from ansible_collections.kubewright.cluster.plugins.module_utils._retry import Deadline, wait_for
 
 PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
+# Objects whose operator makes StatefulSets of them, and says of which generation it has done so in the condition
+# Reconciled (prometheus-operator, Documentation/api-reference, Condition).
+_OPERATED = {"Prometheus": "prometheuses", "Alertmanager": "alertmanagers"}
 
 # So many pods are explained; the others mostly have the same trouble.
 _EXPLAINED = 3
@@ -65,7 +68,11 @@ class Workload:
 
 @dataclass(frozen=True)
 class State:
-    """How far a workload is, or that there is none. ``left_out`` are nodes that are not Ready and not waited for."""
+    """How far a workload is, or that there is none.
+
+    ``left_out`` are nodes that are not Ready and not waited for, ``outdated`` is the object of an operator that has
+    not come to it since it was changed.
+    """
 
     workload: Workload
     wanted: int
@@ -73,6 +80,7 @@ class State:
     done: bool
     left_out: tuple[str, ...] = ()
     exists: bool = True
+    outdated: str = ""
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -87,12 +95,17 @@ class State:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was read of one workload. ``revision`` is the newest one of a DaemonSet, ``down`` its nodes that are not."""
+    """What was read of one workload.
+
+    ``revision`` is the newest one of a DaemonSet, ``down`` its nodes that are not Ready, ``owner`` the object that an
+    operator made a StatefulSet of.
+    """
 
     item: Mapping[str, Any]
     pods: Sequence[Mapping[str, Any]]
     revision: str = ""
     down: frozenset[str] = frozenset()
+    owner: Mapping[str, Any] | None = None
 
 
 # --- observe -----------------------------------------------------------------------------------------------
@@ -106,11 +119,21 @@ def observe(api: KubeApi, namespace: str, workload: Workload) -> Seen:
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
     pods = api.list(f"/api/v1/namespaces/{quote(namespace, safe='')}/pods", labelSelector=selector)
     if workload.kind != "DaemonSet":
-        return Seen(item, pods)
+        return Seen(item, pods, owner=_operated(api, namespace, item))
     revisions = api.list(f"{apps}/controllerrevisions", labelSelector=selector)
     nodes = api.list("/api/v1/nodes")
     down = frozenset(node["metadata"]["name"] for node in nodes if not is_node_ready(node))
     return Seen(item, _owned(item, pods), _newest(_owned(item, revisions)), down)
+
+
+def _operated(api: KubeApi, namespace: str, item: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    for owner in item["metadata"].get("ownerReferences") or []:
+        plural = _OPERATED.get(str(owner.get("kind")))
+        if plural:
+            place = f"/apis/{owner['apiVersion']}/namespaces/{quote(namespace, safe='')}/{plural}"
+            found: Mapping[str, Any] = api.get(f"{place}/{quote(owner['name'], safe='')}")
+            return found
+    return None
 
 
 def _owned(item: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -149,7 +172,20 @@ def judge(workload: Workload, seen: Seen) -> State:
     by_itself = (spec.get("updateStrategy") or {}).get("type") != "OnDelete"
     updated = int(status.get("updatedReplicas") or 0)
     done = ready == wanted == int(status.get("replicas") or 0) and (updated == wanted or not by_itself)
-    return State(workload, wanted, ready, current and done)
+    outdated = _outdated(seen.owner)
+    return State(workload, wanted, ready, current and done and not outdated, outdated=outdated)
+
+
+def _outdated(owner: Mapping[str, Any] | None) -> str:
+    """Return what the object of an operator is called, where the operator has not come to its present form."""
+    if owner is None:
+        return ""
+    about = owner["metadata"]
+    for condition in (owner.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "Reconciled" and condition.get("status") == "True":
+            if (condition.get("observedGeneration") or 0) >= (about.get("generation") or 0):
+                return ""
+    return f"{owner.get('kind') or 'its object'} {about['name']}"
 
 
 def _judge_daemon_set(workload: Workload, seen: Seen, status: Mapping[str, Any], current: bool) -> State:
@@ -261,6 +297,8 @@ def _explained(api: KubeApi, namespace: str, states: Sequence[State], deadline: 
     for state in late:
         pods = f"has {state.ready} of {state.wanted} pods ready"
         said.append(f"{state.workload} {pods if state.exists else 'does not exist'}")
+        if state.outdated:
+            said.append(f"the operator has not come to the present form of {state.outdated}")
         said += last_messages(events, [state.workload.name])
         with suppress(KubewrightError):
             seen = observe(api, namespace, state.workload)

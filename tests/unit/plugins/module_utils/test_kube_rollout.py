@@ -145,6 +145,35 @@ def test_a_stateful_set(api: FakeKubeApi, strategy: str, status: dict[str, Any],
     assert (found.done, found.wanted) == (done, 3)
 
 
+@pytest.mark.parametrize(
+    ("conditions", "done"),
+    [
+        ([{"type": "Reconciled", "status": "True", "observedGeneration": 7}], True),
+        # It has pods, and they are those of before the change.
+        ([{"type": "Reconciled", "status": "True", "observedGeneration": 6}], False),
+        ([{"type": "Reconciled", "status": "False", "observedGeneration": 7}], False),
+        ([{"type": "Available", "status": "True", "observedGeneration": 7}], False),
+    ],
+)
+def test_a_set_of_an_operator_is_what_its_object_asks_for_now(
+    api: FakeKubeApi, conditions: list[dict[str, Any]], done: bool
+) -> None:
+    found = item({"replicas": 2}, {"replicas": 2, "readyReplicas": 2, "updatedReplicas": 2})
+    owner = {"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus", "name": "p", "uid": "o"}
+    found["metadata"]["ownerReferences"] = [owner]
+    api.put(SET, found)
+    api.items["/apis/monitoring.coreos.com/v1/namespaces/logging/prometheuses/p"] = {
+        "kind": "Prometheus",
+        "metadata": {"name": "p", "generation": 7},
+        "status": {"conditions": conditions},
+    }
+    assert state(api, SET).done is done
+    if not done:
+        with pytest.raises(KubewrightError) as caught:
+            rollout.wait(api, "logging", [SET], api.deadline(5))
+        assert "the operator has not come to the present form of Prometheus p" in caught.value.why
+
+
 def test_a_daemon_set_is_done_when_every_node_has_a_new_pod(api: FakeKubeApi) -> None:
     found = item({}, {"desiredNumberScheduled": 2})
     api.put(DAEMONS, found, [pod("a"), pod("b", "w2")])
