@@ -181,10 +181,13 @@ def _outdated(owner: Mapping[str, Any] | None) -> str:
     if owner is None:
         return ""
     about = owner["metadata"]
-    for condition in (owner.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "Reconciled" and condition.get("status") == "True":
-            if (condition.get("observedGeneration") or 0) >= (about.get("generation") or 0):
-                return ""
+    seen = [
+        condition.get("observedGeneration") or 0
+        for condition in (owner.get("status") or {}).get("conditions") or []
+        if condition.get("type") == "Reconciled" and condition.get("status") == "True"
+    ]
+    if max(seen, default=-1) >= (about.get("generation") or 0):
+        return ""
     return f"{owner.get('kind') or 'its object'} {about['name']}"
 
 
