@@ -136,6 +136,19 @@ def find_digest(sums: str, algorithm: str, name: str) -> str | None:
     return named.get(name)
 
 
+def named_digest(sums: str, checksum: Checksum, url: str) -> str:
+    """The digest that a file of digests has for the file of `url`."""
+    digest = find_digest(sums, checksum.algorithm, file_name(url))
+    if digest is None:
+        raise KubewrightError(
+            f"There is no {checksum.algorithm} digest of {file_name(url)}",
+            where=public(checksum.sums_url),
+            why="no line of this file names it",
+            remedy="Compare the version and the architecture in both URLs",
+        )
+    return digest
+
+
 class Fetcher:
     """Downloads within one deadline."""
 
@@ -155,15 +168,7 @@ class Fetcher:
         own = server(checksum.sums_url) == server(url)
         access = self._access if own else self._access.without_credentials()
         sums = self._retry(lambda: Fetcher(access, self._deadline)._read_sums(checksum.sums_url))
-        digest = find_digest(sums, checksum.algorithm, file_name(url))
-        if digest is None:
-            raise KubewrightError(
-                f"There is no {checksum.algorithm} digest of {file_name(url)}",
-                where=public(checksum.sums_url),
-                why="no line of this file names it",
-                remedy="Compare the version and the architecture in both URLs",
-            )
-        return digest
+        return named_digest(sums, checksum, url)
 
     def download(self, url: str, path: str, algorithm: str) -> str:
         """Write the file of `url` to `path` and return its digest."""
@@ -172,6 +177,20 @@ class Fetcher:
     def text(self, url: str) -> str:
         """Return a file of digests."""
         return self._retry(lambda: self._read_sums(url))
+
+    def read(self, url: str, limit: int = SUMS_LIMIT) -> bytes:
+        """Return a small file."""
+        return self._retry(lambda: self._collect(url, limit))
+
+    def length(self, url: str) -> int | None:
+        """Return how long a file is, without reading it; None where the server does not say."""
+
+        def ask() -> int | None:
+            with self._open(url) as response:
+                announced = response.headers.get("Content-Length")
+            return None if announced is None else int(announced)
+
+        return self._retry(ask)
 
     def holds(self, url: str, text: str) -> bool:
         """See whether a text is in a file, such as an index, which may be large."""
@@ -182,9 +201,12 @@ class Fetcher:
         self._retry(lambda: self._open(url).close())
 
     def _read_sums(self, url: str) -> str:
+        return self._collect(url, SUMS_LIMIT).decode("utf-8", errors="replace")
+
+    def _collect(self, url: str, limit: int) -> bytes:
         blocks: list[bytes] = []
-        self._stream(url, blocks.append, limit=SUMS_LIMIT)
-        return b"".join(blocks).decode("utf-8", errors="replace")
+        self._stream(url, blocks.append, limit=limit)
+        return b"".join(blocks)
 
     def _find(self, url: str, wanted: bytes) -> bool:
         found, rest = False, b""

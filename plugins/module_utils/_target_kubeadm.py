@@ -154,8 +154,8 @@ def fetch(
         # apt makes this one itself only below its own folders.
         (folder / name / "partial").mkdir(parents=True, exist_ok=True)
     options = private_apt(folder, sources)
-    _apt(runner, [*options, "update"], folder, deadline, "The package lists cannot be fetched")
-    _apt(
+    apt_get(runner, [*options, "update"], folder, deadline, "The package lists cannot be fetched")
+    apt_get(
         runner,
         [*options, "download", f"kubeadm={version}-*"],
         folder,
@@ -181,7 +181,15 @@ def private_apt(folder: Path, sources: Path) -> list[str]:
     return [f"--option={name}={value}" for name, value in settings.items()]
 
 
-def _apt(runner: Runner, words: Sequence[str], folder: Path, deadline: Deadline, what: str) -> None:
+def apt_get(
+    runner: Runner,
+    words: Sequence[str],
+    folder: Path,
+    deadline: Deadline,
+    what: str,
+    remedy: str = "Compare kube_cluster_package_url and kube_cluster_version with what the repository holds",
+) -> None:
+    """Run apt-get in a folder; what *what* says is wrong where it does not get all that it asks for."""
     argv = ["apt-get", "--quiet", "--quiet", *words]
     # It downloads into the folder that it is started in.
     done = runner.run(
@@ -197,7 +205,7 @@ def _apt(runner: Runner, words: Sequence[str], folder: Path, deadline: Deadline,
             stdout=done.stdout,
             stderr=done.stderr,
             why=" ".join(errors or done.stderr.splitlines()[-1:]),
-            remedy="Compare kube_cluster_package_url and kube_cluster_version with what the repository holds",
+            remedy=remedy,
         )
 
 
