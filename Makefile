@@ -41,6 +41,14 @@ check: ## Formatting, lint, types, argument specs and unit tests: minutes, no la
 docs: ## The documentation as a site, in .docs/html; fetches nothing, and a warning fails it
 	@$(ENTER) docs/site/build
 
+.PHONY: artefact
+artefact: ## The artefact as Galaxy takes it: imported without a warning, installed, through ansible-test's sanity tests
+	@$(ENTER) tests/artefact
+
+.PHONY: release
+release: ## A release, here only: changelog, version, tag, artefact, all or nothing; VERSION=1.2.3
+	@$(ENTER) python3 changelogs/release.py "$(VERSION)"
+
 .PHONY: test
 test: lab-packages ## Everything, on real components in the lab, from nothing
 	@$(ENTER) tests/run

@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from lab import golang, nodes, recipes, rootfs
+from lab import ee, golang, nodes, recipes, rootfs
 from lab.cache import Cache
 from lab.origin import Content, pause_recipe
 from lab.shell import LabError, require_root, run, say
@@ -52,8 +52,9 @@ def wanted_entries(cache: Cache) -> set[Path]:
     wanted = {cache.path(program.name, program.version, program.recipe()) for program in programs}
     pauses = {entry["pause"] for entry in lock["kubernetes"]}
     wanted |= {cache.path("pause", version, pause_recipe(version)) for version in pauses}
-    wanted |= {rootfs.place(cache, base, suite) for base in (rootfs.NODE, rootfs.ORIGIN, rootfs.FILTER_BASE)}
-    wanted.add(cache.path("origin-content", "1", content.recipe()))
+    bases = (rootfs.NODE, rootfs.ORIGIN, rootfs.FILTER_BASE, ee.tree())
+    wanted |= {rootfs.place(cache, base, suite) for base in bases}
+    wanted |= {cache.path("origin-content", "1", content.recipe()), ee.place(cache, suite)}
     return wanted
 
 

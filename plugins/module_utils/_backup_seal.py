@@ -12,7 +12,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Sequence
-from typing import IO, Any, Callable
+from typing import IO, Any, Callable, cast
 
 from ansible_collections.kubewright.cluster.plugins.module_utils._errors import CommandError, KubewrightError
 from ansible_collections.kubewright.cluster.plugins.module_utils._runner import NOT_STARTED, search_path
@@ -55,15 +55,15 @@ def _through(command: list[str], target: IO[bytes], write: Callable[[IO[bytes]],
             f"{command[0]} cannot be started", cmd=command, rc=NOT_STARTED, why=error.strerror or "",
             remedy=f"Install {command[0]} on this host",
         ) from error  # fmt: skip
-    assert process.stdin
-    assert process.stderr
+    # Both are pipes, as asked for.
+    stdin, complaints = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stderr)
     broken = False
     watchdog = threading.Timer(limit, process.kill)
     watchdog.daemon = True
     watchdog.start()
     try:
-        with process.stdin:
-            write(process.stdin)
+        with stdin:
+            write(stdin)
     except BrokenPipeError:
         # Why it stopped reading, it says itself.
         broken = True
@@ -72,8 +72,8 @@ def _through(command: list[str], target: IO[bytes], write: Callable[[IO[bytes]],
         process.wait()
         watchdog.cancel()
         raise
-    stderr = process.stderr.read().decode(errors="replace")
-    process.stderr.close()
+    stderr = complaints.read().decode(errors="replace")
+    complaints.close()
     rc = process.wait()
     watchdog.cancel()
     if rc or broken:

@@ -130,7 +130,7 @@ def plan_node(wanted: str, host: Host, cluster: Cluster | None) -> NodePlan:
         return _plan_unfinished_seed(host, cluster)
     role = wanted.replace("_", " ")
     if host.began:
-        return _plan_resume(wanted, host, cluster)
+        return _plan_resume(wanted, host, host.began, cluster)
     if host.state == wanted:
         return NodePlan("", f"this host is already a {role}")
     if host.state == "none":
@@ -181,11 +181,10 @@ def _plan_unfinished_seed(host: Host, cluster: Cluster | None) -> NodePlan:
     )
 
 
-def _plan_resume(wanted: str, host: Host, cluster: Cluster | None) -> NodePlan:
+def _plan_resume(wanted: str, host: Host, note: Began, cluster: Cluster | None) -> NodePlan:
     """Go on where a kubeadm join of this collection was cut off."""
     if cluster is None:
         return NodePlan("join", "kubeadm was interrupted here; the cluster will be asked how to go on")
-    assert host.began
     _need_members(host, cluster)
     _refuse_taken(host, cluster)
     node = cluster.node if host.registered else None
@@ -193,7 +192,7 @@ def _plan_resume(wanted: str, host: Host, cluster: Cluster | None) -> NodePlan:
         return _join_again(
             host, cluster, "kubeadm was interrupted here before the host was a member or a node"
         )
-    began = _MADE_BY.get(host.began.role, host.began.role)
+    began = _MADE_BY.get(note.role, note.role)
     if began != wanted or (wanted == "worker" and cluster.member):
         raise _refusal(
             f"kubeadm was interrupted on this host while it became a {began.replace('_', ' ')}, but it is to be "

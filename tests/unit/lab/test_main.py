@@ -15,7 +15,11 @@ from typing import Any
 import pytest
 
 import lab.__main__ as command
+<<<<<<< ours
 from lab import elasticsearch, golang, nodes, origin, recipes, rootfs
+=======
+from lab import ee, golang, nodes, origin, recipes, rootfs
+>>>>>>> theirs
 from lab.cache import Cache
 from lab.shell import LabError
 from lab.stacks import Stacks
@@ -75,7 +79,11 @@ def test_prune_keeps_what_the_lock_file_needs_and_builds_nothing(
     def refuse(*_arguments: Any, **_options: Any) -> Any:
         raise AssertionError("prune must not build")
 
+<<<<<<< ours
     for module in (elasticsearch, golang, origin, rootfs, command):
+=======
+    for module in (ee, golang, origin, rootfs, command):
+>>>>>>> theirs
         monkeypatch.setattr(module, "run", refuse)
     cache = Cache(tmp_path / "cache")
     lock = recipes.lock()
@@ -83,9 +91,9 @@ def test_prune_keeps_what_the_lock_file_needs_and_builds_nothing(
     wanted = {
         cache.path(program.name, program.version, program.recipe()) for program in recipes.programs(lock)
     }
-    wanted |= {
-        rootfs.place(cache, base, "trixie") for base in (rootfs.NODE, rootfs.ORIGIN, rootfs.FILTER_BASE)
-    }
+    bases = (rootfs.NODE, rootfs.ORIGIN, rootfs.FILTER_BASE, ee.tree())
+    wanted |= {rootfs.place(cache, base, "trixie") for base in bases}
+    wanted.add(ee.place(cache, "trixie"))
     wanted.add(cache.path("pause", "3.10.2", origin.pause_recipe("3.10.2")))
     wanted.add(cache.path("origin-content", "1", content.recipe()))
     stacks = Stacks(cache)
