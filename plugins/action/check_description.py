@@ -14,6 +14,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
+from ansible_collections.kubewright.cluster.plugins.plugin_utils import _report_summary
 from ansible_collections.kubewright.cluster.plugins.plugin_utils._description import (
     Description,
     problems,
@@ -51,7 +52,7 @@ class ActionModule(ActionBase):
         )
         description = self._describe(task_vars or {}, arguments["supported_minors"])
         found = problems(description) + arguments["problems"]
-        result.update(changed=False, warnings=warnings(description))
+        result.update(changed=False, warnings=warnings(description), **_report_summary.told())
         if found:
             result.update(failed=True, msg="\n".join(found))
         return result

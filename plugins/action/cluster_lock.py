@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.kubewright.cluster.plugins.plugin_utils import _this_run
+from ansible_collections.kubewright.cluster.plugins.plugin_utils import _report_summary, _this_run
 
 
 class ActionModule(ActionBase):
@@ -25,17 +23,10 @@ class ActionModule(ActionBase):
         done = self._execute_module(module_args=asked, task_vars=task_vars)
         if done.get("failed") and _this_run.is_gone(str(done.get("run") or "")):
             done = self._execute_module(module_args={**asked, "gone": [done["run"]]}, task_vars=task_vars)
-        result.update(done)
+        result.update(done, **_report_summary.told())
         return result
 
 
 def _holder(variables: dict[str, Any], pid: int) -> str:
-    job = variables.get("awx_job_id") or variables.get("tower_job_id")
-    if job:
-        return f"job {job} of AWX"
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run with a user id that nobody has named.
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}, process {pid}"
+    who = _this_run.who(variables)
+    return f"{who}, process {pid}" if "@" in who else who

@@ -8,9 +8,12 @@ PRIVATE to the collection: this interface can change in any release.
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 _PROC = Path("/proc")
 # Fields of /proc/PID/stat, counted from the one after the name.
@@ -23,10 +26,28 @@ def name(pid: int, proc: Path = _PROC) -> str:
     return "/".join((*_place(proc), str(pid), _started(pid, proc)))
 
 
+def who(variables: Mapping[str, Any]) -> str:
+    """Return who runs this: a job of AWX, or a person at a machine."""
+    job = variables.get("awx_job_id") or variables.get("tower_job_id")
+    if job:
+        return f"job {job} of AWX"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run with a user id that nobody has named.
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def is_here(run: str, proc: Path = _PROC) -> bool:
+    """Tell whether a process was started on this machine and in this container, so that is_gone can know."""
+    return tuple(run.split("/")[:2]) == _place(proc)
+
+
 def is_gone(run: str, proc: Path = _PROC) -> bool:
     """Tell whether a process that was started here has ended; one of another machine or container may be there."""
     words = run.split("/")
-    if len(words) != 4 or tuple(words[:2]) != _place(proc) or not words[2].isdigit():
+    if len(words) != 4 or not is_here(run, proc) or not words[2].isdigit():
         return False
     pid, started = int(words[2]), words[3]
     try:
