@@ -15,11 +15,7 @@ from typing import Any
 import pytest
 
 import lab.__main__ as command
-<<<<<<< ours
-from lab import elasticsearch, golang, nodes, origin, recipes, rootfs
-=======
-from lab import ee, golang, nodes, origin, recipes, rootfs
->>>>>>> theirs
+from lab import ee, elasticsearch, golang, nodes, origin, recipes, rootfs
 from lab.cache import Cache
 from lab.shell import LabError
 from lab.stacks import Stacks
@@ -79,11 +75,7 @@ def test_prune_keeps_what_the_lock_file_needs_and_builds_nothing(
     def refuse(*_arguments: Any, **_options: Any) -> Any:
         raise AssertionError("prune must not build")
 
-<<<<<<< ours
-    for module in (elasticsearch, golang, origin, rootfs, command):
-=======
-    for module in (ee, golang, origin, rootfs, command):
->>>>>>> theirs
+    for module in (ee, elasticsearch, golang, origin, rootfs, command):
         monkeypatch.setattr(module, "run", refuse)
     cache = Cache(tmp_path / "cache")
     lock = recipes.lock()
