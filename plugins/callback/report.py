@@ -64,6 +64,7 @@ _GATES = frozenset(
             "cluster_acceptance",
             "cluster_lock",
             "host_reach",
+            "log_canary",
         )
     ]
 )
@@ -135,7 +136,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         """A task begins for a host."""
-        if self._run:
+        if self._run and _action(task) != _report_summary.LAST:
             self._run.begins(host.get_name(), self._task(task))
 
     def v2_runner_retry(self, result: Any) -> None:
@@ -213,7 +214,8 @@ class CallbackModule(CallbackBase):
         return self._tasks.get(task._uuid) or Task(str(task.name or action), _kind(task, action))
 
     def _ends(self, result: Any, state: str) -> None:
-        if self._run:
+        # The summary is work of no host: the one that carries it may have no part in the run.
+        if self._run and _action(result._task) != _report_summary.LAST:
             host, task, found = result._host.get_name(), result._task, result._result
             tries = int(found.get("attempts") or 1)
             if tries > 1:

@@ -44,9 +44,8 @@ def _file(
         sums_path = posixpath.join(posixpath.dirname(path), name)
         sums = store.content(sums_path)
         held = sums is not None and _agree(sums, checksum, url, path, store)
-        if not held:
+        if sums is None or not held:
             sums = servers.fetcher(checksum.sums_url, deadline).read(checksum.sums_url)
-        assert sums is not None
         digest = named_digest(sums.decode("utf-8", errors="replace"), checksum, url)
         sums_digest = f"sha256:{hashlib.sha256(sums).hexdigest()}"
         held = held or store.holds(sums_path, sums_digest)

@@ -29,7 +29,11 @@ class Operation(NamedTuple):
 
 OPERATIONS = {
     "backup": Operation("Backup", "backup"),
+    "logging": Operation("Logging", "logging"),
     "maintain_nodes": Operation("Maintenance", "maintain_nodes"),
+    "metrics_door": Operation("Door to the metrics", "metrics_door"),
+    "mirror": Operation("Mirror", "air_gap"),
+    "monitoring": Operation("Monitoring", "monitoring"),
     "remove_etcd_host": Operation("Removal of a host of etcd", "external_etcd"),
     "remove_node": Operation("Removal of nodes", "remove_node"),
     "renew_certificates": Operation("Renewal of certificates", "renew_certificates"),
@@ -44,7 +48,7 @@ OPERATIONS = {
     "verify": Operation("Verification", "verify"),
 }
 # After these there is nothing to verify, or it has just been done.
-_NOT_VERIFIED = ("backup", "reset", "upgrade", "user_access", "verify")
+_NOT_VERIFIED = ("backup", "mirror", "reset", "upgrade", "user_access", "verify")
 
 
 def operation(name: str) -> Operation:

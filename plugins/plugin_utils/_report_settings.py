@@ -20,7 +20,9 @@ from ansible.errors import AnsibleError
 
 PREFIX = "kube_report_"
 
-_SECRET_NAME = re.compile(r"(pass(word|wd|phrase)?|secret|token|private_key|credential)s?$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(pass(word|wd|phrase)?|secret|token|(private|routing)_key|credential)s?$", re.IGNORECASE
+)
 # Shorter ones would blacken ordinary words.
 _SECRET_LENGTH = 6
 # Strings that ansible-vault keeps, in ansible-core before 2.19 and since.

@@ -104,9 +104,23 @@ def test_a_kubeconfig_is_not_written_to_the_container_of_a_job(job: Job) -> None
 # By the playbook: answers, and what a check of a whole cluster says; those with a word for "refused" do not end well.
 CHECKS: dict[str, tuple[dict[str, Any], str]] = {
     "backup": ({"backup_wait": 60}, ""),
+    # The demo has no volumes, and no host that is a mirror.
+    "logging": (
+        {"kube_logging_elasticsearch_version": "9.5.3", "kube_logging_canary_seconds": 60},
+        "There is no storage class for the volumes of Elasticsearch",
+    ),
     "maintain_nodes": (
         {"kube_maintenance_packages": "none", "kube_maintenance_reboot": "never"},
         "Nothing to do.",
+    ),
+    "metrics_door": ({"kube_metrics_door_renew_days": 30}, ""),
+    "mirror": (
+        {"kube_mirror_versions": f"{OLD},{NEW}", "kube_mirror_fill": "true"},
+        "no host in the group mirrors",
+    ),
+    "monitoring": (
+        {"kube_monitoring_accept_no_volumes": "false", "monitoring_metrics_server": "false"},
+        "The cluster has no default class of volumes",
     ),
     "remove_etcd_host": ({"remove_etcd_host": "etcd1", "etcd_cluster_removed_data": "aside"}, ""),
     "remove_node": ({"remove_node": "worker2", "kube_removal_force": "true"}, "worker2"),
@@ -121,7 +135,7 @@ CHECKS: dict[str, tuple[dict[str, Any], str]] = {
     "user_access": ({}, ""),
     "verify": ({"verify_wait": 30}, "NODES"),
 }
-REFUSED = {"restore"}
+REFUSED = {"logging", "mirror", "monitoring", "restore"}
 
 
 def test_every_template_is_tried() -> None:

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/bin/sh
 # Starts Elasticsearch as the entry point of upstream's image does; whatever else it is called with is run as it is.
 set -e
 umask 0002

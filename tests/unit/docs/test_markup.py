@@ -13,7 +13,12 @@ from docpages import ROOT, module_options, returned, specs
 
 SPECS = sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))
 TEXTS = SPECS + sorted(ROOT.glob("plugins/modules/*.py"))
-PLACES = {"role": "roles/{}", "module": "plugins/modules/{}.py", "filter": "plugins/filter/{}.py"}
+PLACES = {
+    "role": "roles/{}",
+    "module": "plugins/modules/{}.py",
+    "filter": "plugins/filter/{}.py",
+    "callback": "plugins/callback/{}.py",
+}
 
 
 def name(path: Path) -> str:

@@ -49,6 +49,14 @@ CASES: dict[str, dict[str, Any]] = {
         "kube_mirror_name": "mirror.example",
     },
     "alone": {"kube_mirror_versions": ["1.37.1"]},
+    # As answers of a survey, or what -e gives.
+    "texts": {**CLUSTER, "kube_mirror_versions": "1.37.1,1.36.3", "kube_mirror_architectures": "arm64"},
+    "stacks": {
+        **CLUSTER,
+        "kube_mirror_stacks": ["logging", "monitoring"],
+        "kube_logging_elasticsearch_version": "9.9.9",
+        "kube_monitoring_grafana_image": "registry.example/grafana:1",
+    },
     "nothing": {},
     "by_disk": {"kube_mirror_fill": False},
     "wrong": {
@@ -204,6 +212,46 @@ def test_files_are_where_the_hosts_look_for_them(rendered: Rendered, program: st
 def test_a_mirror_of_its_own_inventory(rendered: Rendered) -> None:
     assert rendered["alone"]["versions"] == ["1.37.1"] and rendered["alone"]["problems"] == []
     assert any("flannel" in one for one in rendered["alone"]["images"])
+
+
+def test_versions_may_be_one_text_and_nothing_else_may(rendered: Rendered) -> None:
+    assert rendered["texts"]["versions"] == ["1.36.3", "1.37.1"]
+    [problem] = rendered["texts"]["problems"]
+    assert problem.startswith("kube_mirror_architectures is a text, and has to be a list.")
+
+
+def test_the_stacks_bring_the_images_that_their_variables_name(rendered: Rendered) -> None:
+    images = rendered["stacks"]["images"]
+    named = [
+        variable
+        for role in ("kube_logging", "kube_monitoring", "kube_metrics_server")
+        for variable in yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())
+        if variable.endswith("_image")
+    ]
+    assert len(images) == len(named) + len(rendered["plain"]["images"]) and len(set(images)) == len(images)
+    operator = default("kube_monitoring", "kube_monitoring_operator_version")
+    assert {
+        "docker.elastic.co/elasticsearch/elasticsearch:9.9.9",
+        "docker.elastic.co/kibana/kibana:9.9.9",
+        f"quay.io/prometheus-operator/prometheus-operator:v{operator}",
+        "registry.example/grafana:1",
+        default("kube_metrics_server", "kube_metrics_server_image"),
+    } <= set(images)
+    assert not any("{" in image for image in images)
+
+
+def test_the_definitions_of_the_operator_are_where_the_role_looks_for_them(rendered: Rendered) -> None:
+    checksums = default("kube_monitoring", "kube_monitoring_crds_checksums")
+    url = default("kube_monitoring", "kube_monitoring_crds_url")
+    values = {
+        "kube_cluster_release_url": "MIRROR/github",
+        "kube_monitoring_operator_version": default("kube_monitoring", "kube_monitoring_operator_version"),
+    }
+    url = re.sub(r"{{\s*(\w+)\s*}}", lambda match: values[match[1]], url)
+    found = {one["path"]: one["checksum"] for one in rendered["stacks"]["files"] if "/raw/" in one["path"]}
+    assert found == {
+        url.replace("{name}", name).removeprefix("MIRROR/"): checksum for name, checksum in checksums.items()
+    }
 
 
 def test_without_a_version_there_is_nothing_to_fill(rendered: Rendered) -> None:

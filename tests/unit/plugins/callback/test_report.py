@@ -326,6 +326,15 @@ def test_the_playbooks_of_the_collection_need_no_setting(ansible: Ansible) -> No
         assert data["state"] == "failed" and "Say what to remove" in data["failures"][-1]["why"]
 
 
+def test_who_only_carries_the_summary_is_not_in_it(ansible: Ansible) -> None:
+    look = {"hosts": "two", "gather_facts": False, "tasks": [{"ansible.builtin.debug": None}]}
+    last = {"ansible.builtin.import_playbook": str(ROOT / "playbooks/parts/summary.yml")}
+    (ansible.folder / "few.yml").write_text(yaml.safe_dump([look, last]))
+    output = ansible.run("few.yml", "-e", "kube_report_dest=reports")
+    assert '"operation": "few"' in output and '"state": "done"' in output
+    assert list(data_of(ansible.page()[1])["hosts"]) == ["two"]
+
+
 def test_enabled_besides_it_reports_once(ansible: Ansible) -> None:
     output = ansible.run("kubewright.cluster.remove_node", "-e", "kube_report_dest=reports")
     assert output.count("The report of this run") == 1

@@ -76,6 +76,7 @@ class EncryptedString:
             {"longenough"},
         ),
         ({"etcd_backup_copies": [{"secret": "longenough"}, "plain"]}, {"longenough"}),
+        ({"kube_monitoring_receivers": [{"pagerduty": {"routing_key": "longenough"}}]}, {"longenough"}),
         ({"groups": {"password": ["longenough"]}, "hostvars": {"a": {"password": "longenough"}}}, set()),
     ],
 )
