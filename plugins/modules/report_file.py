@@ -63,7 +63,7 @@ author:
 EXAMPLES = r"""
 - name: See which runs never told their end
   kubewright.cluster.report_file:
-    folder: /var/log/kubewright/reports
+    folder: /var/log/kubewright-reports
     name: example-upgrade-20261123T021405Z.html
     cluster: example
 """
@@ -73,7 +73,7 @@ path:
   description: Where the report is, or would be.
   returned: success
   type: str
-  sample: /var/log/kubewright/reports/example-upgrade-20261123T021405Z.html
+  sample: /var/log/kubewright-reports/example-upgrade-20261123T021405Z.html
 untold:
   description: The data of reports whose run has not told its end, by the names of their files.
   returned: success, without O(content)

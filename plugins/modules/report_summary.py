@@ -56,7 +56,7 @@ ansible_stats:
           cluster: example
           check: false
           state: done
-          report: /var/log/kubewright/reports/example-upgrade-20261123T021405Z.html
+          report: /var/log/kubewright-reports/example-upgrade-20261123T021405Z.html
           seconds: 988
           changed: [cp1, cp2, cp3, worker1, worker2]
           failed: {}

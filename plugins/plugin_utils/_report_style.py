@@ -91,7 +91,6 @@ th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;border-b
 th{color:var(--soft);font-weight:600;font-size:.8125rem;white-space:nowrap}
 th.group{color:var(--ink);padding-top:.9rem;white-space:normal}
 td.number,th.number{text-align:right;white-space:nowrap}
-td.mark{white-space:nowrap;font-weight:600}
 .good{color:var(--good)}
 .bad{color:var(--bad)}
 details{margin:.75rem 0}

@@ -231,7 +231,7 @@ def steps_after(operation: str, **about: Any) -> list[str]:
 def test_what_comes_next_depends_on_what_was_done() -> None:
     verify = ["See whether the whole cluster works: ansible-playbook kubewright.cluster.verify"]
     assert steps_after("site") == steps_after("a_playbook_of_mine") == verify
-    assert steps_after("verify") == steps_after("backup") == []
+    assert steps_after("verify") == steps_after("backup") == steps_after("mirror") == []
     assert steps_after("site", check=True) == ["Nothing was changed. Run it without --check to have it done."]
 
 
