@@ -7,6 +7,8 @@ leaves a cluster of NEW. The tests follow each other. Run by `make soak`.
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from lab import ee, nodes, recipes
 from lab.cache import Cache
 
 WORKFLOW = data("controller_workflows")[0]
+REPORTS = {"kube_report_dest": "/var/log/kubewright-reports", "kube_report_host": "cp1"}
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,21 @@ def done_well(job: Job, playbook: str, isolation: dict[str, Any], **answers: Any
     return done
 
 
+def summary(done: Run) -> dict[str, Any]:
+    """Return what a run tells the next job, which agrees with the counts of its end and with the page that it left."""
+    [stats] = done.events("playbook_on_stats")
+    told: dict[str, Any] = stats["artifact_data"]["kubewright_report"]
+    assert told["changed"] == sorted(host for host, count in done.totals()["changed"].items() if count)
+    host, _, path = told["report"].partition(":")
+    found = re.search(r'id="kubewright-run">(.*)</script>', shell(host, f"cat {path}"))
+    assert found
+    page = json.loads(found[1])
+    counts = {name: row["counts"].get("changed", 0) for name, row in page["hosts"].items()}
+    assert page["state"] == "done"
+    assert {name: count for name, count in counts.items() if count} == done.totals()["changed"]
+    return told
+
+
 def test_the_image_holds_what_was_asked_for(image: str) -> None:
     """Programs of all definitions, the collection, and no other user than the one of an execution environment."""
     script = (
@@ -110,17 +128,25 @@ def test_the_workflow_upgrades_it(job: Job, isolation: dict[str, Any], notes: No
     """Verify, back up, upgrade, verify, in the order of awx/workflows.yml; each step gets what it asks for."""
     steps = {one["identifier"]: one for one in WORKFLOW["simplified_workflow_nodes"]}
     templates = {one["name"]: one for one in data("controller_templates")}
-    step, seconds = steps["verify-before"], []
+    step, seconds, told = steps["verify-before"], list[str](), dict[str, dict[str, Any]]()
     while step:
         found = templates[step["unified_job_template"]]
         asked = {question["variable"] for question in found["survey_spec"]["spec"]}
         answers = {key: value for key, value in {"kube_cluster_version": NEW}.items() if key in asked}
-        done = done_well(job, found["playbook"], isolation, **answers)
+        done = done_well(job, found["playbook"], isolation, **REPORTS, **answers)
+        told[step["identifier"]] = summary(done)
         seconds.append(f"{step['identifier']} {done.seconds():.0f} s")
         step = steps[step["success_nodes"][0]] if step.get("success_nodes") else {}
     assert len(seconds) == 4 and set(versions().values()) == {f"v{NEW}"} and not cordoned()
     saved = [shell(host, "ls /var/backups/kubewright/*.tar*", check=False) for host in group("control_plane")]
     assert any(saved)
+    assert {one["state"] for one in told.values()} == {"done"}
+    upgraded = told["upgrade"]
+    assert upgraded["versions"] == {
+        "before": dict.fromkeys(nodes_ready(), OLD),
+        "after": dict.fromkeys(nodes_ready(), NEW),
+    }
+    assert upgraded["api"]["answered"] > 0.9 * upgraded["api"]["asked"] > 90, upgraded["api"]
     notes.add(f"the workflow of awx/ in an execution environment, {OLD} -> {NEW}: {', '.join(seconds)}")
 
 
