@@ -66,7 +66,9 @@ def written(
         name: {"hosts": {host: {"kube_cluster_host_address": ADDRESS[host]} for host in hosts}}
         for name, hosts in groups.items()
     }
-    (folder / "hosts.json").write_text(json.dumps({"all": {"vars": common, "children": inventory}}))
+    # Read last: what it says is above the defaults.
+    (folder / "group_vars" / "all" / "z.json").write_text(json.dumps(common))
+    (folder / "hosts.json").write_text(json.dumps({"all": {"children": inventory}}))
     content = (
         "{{ {'settings': __kube_metrics_door_settings, 'unit': __kube_metrics_door_service, "
         "'leaves': __kube_metrics_door_leaves, 'folders': __kube_metrics_door_folders, "

@@ -81,7 +81,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 TAKEN: dict[str, dict[str, Any]] = {
     "nothing": {},
     "full": FULL,
-    "disabled": {"kube_monitoring_disabled_alerts": ["BackupMissing"]},
+    "left out": {"kube_monitoring_disabled_alerts": ["BackupMissing"]},
 }
 
 
