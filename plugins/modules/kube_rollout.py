@@ -17,7 +17,7 @@ description:
     their logs.
   - A node that is not Ready does not hold a DaemonSet up. It is named in a warning.
   - One that does not exist is waited for, too, because an operator may be about to make it.
-  - A StatefulSet that the Prometheus operator keeps is rolled out when the operator has seen its object as it is now, too.
+  - A StatefulSet that the Prometheus operator keeps is rolled out when the operator has seen its object as it is now.
   - A StatefulSet with the update strategy C(OnDelete) is rolled out when its pods are ready, whatever their revision,
     because nobody replaces them.
 attributes:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 kubewright.cluster contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is given as `-e option=false`, or by a survey of AWX, is a text: every text but the empty one is true to Jinja."""
+"""What is given as `-e option=false`, or by a survey of AWX, is a text, and every text but an empty one is true."""
 
 from __future__ import annotations
 
