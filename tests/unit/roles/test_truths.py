@@ -11,27 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from docpages import specs
+from jinja2 import Environment
 
 ROOT = Path(__file__).parents[3]
 CONDITIONS = ("when", "failed_when", "changed_when", "until", "that")
-TEXTS = ("roles/*/tasks/*.yml", "roles/*/vars/**/*.yml", "roles/*/defaults/*.yml", "roles/*/templates/*")
-# The whole value of an option of a module, which knows its type.
+FILES = (
+    "roles/*/tasks/*.yml",
+    "roles/*/vars/**/*.yml",
+    "roles/*/defaults/*.yml",
+    "roles/*/templates/*",
+    "playbooks/*.yml",
+)
+# The whole value of an option of a module, which knows its type. A variable of a role knows none.
 PASSED_ON = re.compile(r"\{\{\s*\w+\s*\}\}")
-
-
-def truths() -> set[str]:
-    """Return the names of all options that are true or false."""
-    points = (
-        point
-        for path in ROOT.glob("roles/*/meta/argument_specs.yml")
-        for point in yaml.safe_load(path.read_text())["argument_specs"].values()
-    )
-    return {
-        name
-        for point in points
-        for name, option in (point.get("options") or {}).items()
-        if option.get("type") == "bool"
-    }
+TRUTHS = {
+    name
+    for role in specs().values()
+    for name, option in (role.get("options") or {}).items()
+    if option.get("type") == "bool"
+}
 
 
 def texts(what: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -46,29 +45,35 @@ def texts(what: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, what
 
 
-def expressions(path: Path) -> Iterator[str]:
-    """Return what Jinja works out in a file, without what is quoted in it."""
+def templates(path: Path) -> Iterator[str]:
+    """Return what Jinja works out in a file."""
     text = path.read_text()
-    found = [("", text)] if path.parent.name == "templates" else list(texts(yaml.safe_load(text)))
-    for key, one in found:
-        parts = re.findall(r"\{\{(.*?)\}\}|\{%(.*?)%\}", one, re.DOTALL)
+    for key, one in [("", text)] if path.parent.name == "templates" else texts(yaml.safe_load(text)):
         if key in CONDITIONS:
-            parts = [(one, "")]
-        elif PASSED_ON.fullmatch(one.strip()):
-            continue
-        for part in parts:
-            yield re.sub(r"'[^']*'|\"[^\"]*\"", "''", "".join(part))
+            yield f"{{{{ {one} }}}}"
+        elif key.startswith("__") or not PASSED_ON.fullmatch(one.strip()):
+            yield one
+
+
+def bare(template: str) -> Iterator[str]:
+    """Return the options that are true or false, and that a template takes as they were given."""
+    words = [word for _, kind, word in Environment().lex(template) if kind not in ("data", "whitespace")]
+    for place, word in enumerate(words):
+        if (
+            word in TRUTHS
+            and words[place - 1 : place] != ["."]
+            and words[place + 1 : place + 3] != ["|", "bool"]
+        ):
+            yield word
 
 
 def test_options_that_are_true_or_false_are_read_as_such() -> None:
-    names = truths()
-    assert len(names) > 30
-    bare = re.compile(rf"(?<![\w.])({'|'.join(sorted(names))})\b(?!\s*\|\s*bool\b)")
+    assert len(TRUTHS) > 30
     wrong = [
-        f"{path.relative_to(ROOT)}: {match[1]}"
-        for pattern in (*TEXTS, "playbooks/*.yml")
+        f"{path.relative_to(ROOT)}: {name}"
+        for pattern in FILES
         for path in sorted(ROOT.glob(pattern))
-        for expression in expressions(path)
-        for match in bare.finditer(expression)
+        for template in templates(path)
+        for name in bare(template)
     ]
     assert wrong == []
