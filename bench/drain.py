@@ -162,7 +162,8 @@ class _Watch:
 
     The API server gives a pod its deletion time when it accepts the eviction. That time is cut to whole seconds, so
     what counts is when the change comes here, over a watch that begins with the pods that are there. The report says
-    how far the two differ.
+    how far the two differ. An API server may end a watch at any time: it is opened again then, and begins with the pods
+    that are there still, among them those that are ending.
     """
 
     FIELDS = "{.metadata.uid} {.metadata.deletionTimestamp} {.metadata.deletionGracePeriodSeconds}"
@@ -170,18 +171,23 @@ class _Watch:
     def __init__(self, site: Site) -> None:
         get = f"get pods --namespace={NAMESPACE} --watch --output=jsonpath='{self.FIELDS}{{\"\\n\"}}'"
         # It ends when its input does: what podman has started in a container outlives podman.
-        script = f"kubectl --kubeconfig=/etc/kubernetes/admin.conf {get} & cat >/dev/null; kill $!"
+        ends = "exec 3<&0; (cat <&3; kill $$) >/dev/null 2>&1 &"
+        script = f"{ends} exec kubectl --kubeconfig=/etc/kubernetes/admin.conf {get}"
         container = site.on(next(iter(site.control_planes)))[-1]
         self._argv = ["podman", "exec", "--interactive", container, "sh", "-c", script]
         self.known: set[str] = set()
         self.ending: dict[str, float] = {}
         self.lag = 0.0
+        self._over = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
 
-    def __enter__(self) -> _Watch:
-        self._process = subprocess.Popen(
+    def _open(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._process = self._open()
         self._reader.start()
         self.expect(lambda: len(self.known) == PODS, f"the watch to begin with {PODS} pods")
         return self
@@ -189,18 +195,29 @@ class _Watch:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self._over.set()
+        self._close()
+        self._reader.join(10)
+
+    def _close(self) -> None:
         assert self._process.stdin
         self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._reader.join(10)
 
     def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            self.note(line, time.monotonic(), time.time())
+        while not self._over.is_set():
+            assert self._process.stdout
+            for line in self._process.stdout:
+                self.note(line, time.monotonic(), time.time())
+            if not self._over.is_set():
+                self._close()
+                say("The watch of the pods has ended, and is opened again")
+                self._process = self._open()
+                if self._over.is_set():
+                    self._close()
 
     def note(self, line: str, clock: float, wall: float) -> None:
         """Note a line of the watch, which came at these times."""
